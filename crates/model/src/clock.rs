@@ -1,0 +1,26 @@
+//! Time and randomness as arguments: what the outermost layer passes in.
+
+use crate::{Ticks, Timestamp};
+
+/// One reading of both clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Now {
+    /// Wall time: sets periods, buckets and what people see.
+    pub wall: Timestamp,
+    /// Monotonic ticks: run rate windows and deadlines.
+    pub ticks: Ticks,
+}
+
+/// The source of time. Pure code takes [`Now`] as an argument instead.
+pub trait Clock: Send + Sync {
+    /// Both clocks, read together.
+    fn now(&self) -> Now;
+}
+
+/// The source of ids and secrets.
+pub trait IdGen: Send + Sync {
+    /// A UUIDv7 of this instant: sorts by time, unique across nodes.
+    fn uuid(&self, at: Timestamp) -> u128;
+    /// Fills the buffer from a cryptographically secure source.
+    fn fill(&self, secret: &mut [u8]);
+}

@@ -1,0 +1,200 @@
+//! The identity of counters.
+//!
+//! A counter is named by scope, the scope's id, window or period start, and, for a limit that
+//! stands on a route, that API and route; never by plan, limit id, max, key id or catalog number,
+//! so that no edit resets it (contract, rule 2). The name is hashed to 128 bits once, when the
+//! catalog changes; a request only mixes in the period's start.
+//!
+//! Also what of a counter is written down, so that a restart never forgets a unit: [`Mark`] before
+//! units may be spent, [`Charge`] with each event, [`ShardSnapshot`] now and then.
+
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::{By, Per, Sequence, Ticks, Timestamp};
+
+/// What a counter counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CounterKind {
+    /// A sliding window.
+    Window(Per),
+    /// A quota's period.
+    Quota {
+        /// The period's end: from then on the counter may be forgotten.
+        ends_at: Timestamp,
+    },
+}
+
+/// A counter's name before hashing.
+#[derive(Debug, Clone, Copy)]
+pub struct CounterScope<'a> {
+    /// Whose it is.
+    pub by: By,
+    /// Their id: subscription, key family, organization, API, route or address.
+    pub id: &'a str,
+    /// API and route template, where the limit stands on a route.
+    pub route: Option<(&'a str, &'a str)>,
+}
+
+/// A counter's hashed name (xxh3, 128 bits): the same in every process and version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CounterId(pub u128);
+
+impl CounterId {
+    /// The counter of a sliding window.
+    #[must_use]
+    pub fn window(scope: CounterScope<'_>, per: Per) -> Self {
+        Self(hash_name(scope, per.as_str()))
+    }
+
+    /// What all periods of a quota have in common; [`Self::in_period`] makes it a counter.
+    #[must_use]
+    pub fn quota(scope: CounterScope<'_>) -> Self {
+        Self(hash_name(scope, "quota"))
+    }
+
+    /// The counter of one period of a quota.
+    #[must_use]
+    pub fn in_period(self, start: Timestamp) -> Self {
+        let mut hasher = Xxh3::new();
+        hasher.update(&self.0.to_le_bytes());
+        hasher.update(&start.0.to_le_bytes());
+        Self(hasher.digest128())
+    }
+}
+
+/// A counter may be spent up to its mark; raising it is written down before anything is spent
+/// beyond the old one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// Which counter.
+    pub counter: CounterId,
+    /// What it counts.
+    pub kind: CounterKind,
+    /// Units that may have been spent since the counter began: never falls.
+    pub granted: u64,
+    /// When the mark was raised.
+    pub at: Ticks,
+}
+
+/// What one request was charged on one counter; stands beside its event in the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Charge {
+    /// Which counter.
+    pub counter: CounterId,
+    /// What it counts.
+    pub kind: CounterKind,
+    /// Units taken at admission.
+    pub reserved: u64,
+    /// Units kept at the end.
+    pub kept: u64,
+    /// The moment of admission.
+    pub at: Ticks,
+    /// How many snapshots of the counter's shard had been taken at admission: tells whether a
+    /// snapshot already holds the reserved units.
+    pub round: u64,
+}
+
+/// One counter at the moment of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CounterState {
+    /// Which counter.
+    pub counter: CounterId,
+    /// What it counts.
+    pub kind: CounterKind,
+    /// Units of requests that have ended, since the counter began.
+    pub settled: u64,
+    /// `settled` and the units of requests still in flight.
+    pub spent: u64,
+    /// The mark.
+    pub granted: u64,
+    /// Live slots of a window: slot number since the epoch and units, in flight ones too.
+    pub slots: Vec<(u64, u32)>,
+}
+
+/// All counters of one shard, copied under its lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardSnapshot {
+    /// Which shard.
+    pub shard: u16,
+    /// Which snapshot of the shard it is, from 1.
+    pub round: u64,
+    /// When.
+    pub at: Ticks,
+    /// For each journal thread, the first sequence whose charges are not in the snapshot.
+    pub positions: Vec<Sequence>,
+    /// The counters.
+    pub counters: Vec<CounterState>,
+}
+
+fn hash_name(scope: CounterScope<'_>, what: &str) -> u128 {
+    let mut hasher = Xxh3::new();
+    let (api, route) = scope.route.unwrap_or(("", ""));
+    // A length before every part keeps ("ab", "c") apart from ("a", "bc").
+    for part in [what, scope.by.as_str(), scope.id, api, route] {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part.as_bytes());
+    }
+    hasher.digest128()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_differ_by_every_part_of_their_name() {
+        let scope = CounterScope {
+            by: By::Subscription,
+            id: "acme",
+            route: None,
+        };
+        let ids = [
+            CounterId::window(scope, Per::Minute),
+            CounterId::window(scope, Per::Hour),
+            CounterId::window(
+                CounterScope {
+                    by: By::Key,
+                    ..scope
+                },
+                Per::Minute,
+            ),
+            CounterId::window(CounterScope { id: "acm", ..scope }, Per::Minute),
+            CounterId::window(
+                CounterScope {
+                    route: Some(("a", "/b")),
+                    ..scope
+                },
+                Per::Minute,
+            ),
+            CounterId::window(
+                CounterScope {
+                    route: Some(("a/", "b")),
+                    ..scope
+                },
+                Per::Minute,
+            ),
+            CounterId::quota(scope),
+            CounterId::quota(scope).in_period(Timestamp(0)),
+            CounterId::quota(scope).in_period(Timestamp(1)),
+        ];
+        let distinct: std::collections::HashSet<_> = ids.iter().collect();
+        assert_eq!(distinct.len(), ids.len());
+    }
+
+    #[test]
+    fn the_hash_never_changes_between_versions() {
+        let scope = CounterScope {
+            by: By::Subscription,
+            id: "acme",
+            route: None,
+        };
+        let id = CounterId::window(scope, Per::Minute);
+        assert_eq!(
+            id.0, PINNED,
+            "a changed hash forgets every counter at upgrade: {:#x}",
+            id.0
+        );
+    }
+
+    const PINNED: u128 = 0x50fb_f592_d516_70e5_71e6_2c75_6d27_43fd;
+}
