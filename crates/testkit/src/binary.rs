@@ -291,11 +291,15 @@ impl Binary {
         Ok(())
     }
 
-    /// Sends a signal.
+    /// Sends SIGHUP: read the catalog again.
     ///
     /// # Errors
     /// When it does not run.
-    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+    pub fn hang_up(&self) -> anyhow::Result<()> {
+        self.signal(Signal::HUP)
+    }
+
+    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         let pid = Pid::from_raw(i32::try_from(self.pid()?)?).context("a process has a number")?;
         Ok(kill_process(pid, signal)?)
     }
