@@ -55,15 +55,15 @@ platform() {
         fail "no answer from the platform at $PLATFORM"
 }
 
-# header NAME: its value in the last answer.
+# header NAME: its value in the last answer; empty where it is not there.
 header() {
-    tr -d '\r' <"$work/head" | sed -n "s/^$1: *//Ip" | head -n 1
+    tr -d '\r' <"$work/head" | sed -n "s/^$1: *//Ip" | sed -n 1p
 }
 
-# field NAME: the first text or number of that name in the last JSON body.
+# field NAME: the first text or number of that name in the last JSON body; empty without one.
 field() {
     tr -d '\n' <"$work/body" |
-        grep -o "\"$1\" *: *\(\"[^\"]*\"\|[0-9.]*\)" | head -n 1 |
+        { grep -o "\"$1\" *: *\(\"[^\"]*\"\|[0-9.]*\)" || true; } | sed -n 1p |
         sed 's/^[^:]*: *//; s/^"//; s/"$//'
 }
 
@@ -73,11 +73,11 @@ expect() {
     note "$1: $3"
 }
 
-# make KIND JSON: a catalog object, removed at the end (the last one first).
+# make KIND ID FIELDS: a catalog object, removed at the end (the last one first).
 make() {
-    platform POST "/api/v1/$1" "$2"
+    platform POST "/api/v1/$1" "{\"id\":\"$2\",$3}"
     [ "$status" = 201 ] || fail "POST /api/v1/$1 was answered $status"
-    made=("/api/v1/$1/$(field id)" "${made[@]}")
+    made=("/api/v1/$1/$2" "${made[@]}")
 }
 
 # new_key SUBSCRIPTION: leaves $key and $key_id.
@@ -119,11 +119,13 @@ else
 fi
 
 step "A customer appears: an organization, two plans, two subscriptions"
-make organizations "{\"id\":\"$run\",\"name\":\"Tour\"}"
-make plans "{\"id\":\"$run-small\",\"name\":\"Small\",\"limits\":[{\"max\":5,\"per\":\"minute\"}]}"
-make plans "{\"id\":\"$run-large\",\"name\":\"Large\",\"quota\":{\"units\":500,\"every\":\"month\",\"on_exceeded\":\"block\"}}"
+make organizations "$run" '"name":"Tour"'
+make plans "$run-small" '"name":"Small","limits":[{"max":5,"per":"minute"}]'
+make plans "$run-large" \
+    '"name":"Large","quota":{"units":500,"every":"month","on_exceeded":"block"}'
 for size in small large; do
-    make subscriptions "{\"id\":\"$run-$size\",\"organization\":\"$run\",\"apis\":[\"$API\"],\"plan\":\"$run-$size\"}"
+    make subscriptions "$run-$size" \
+        "\"organization\":\"$run\",\"apis\":[\"$API\"],\"plan\":\"$run-$size\""
 done
 note "5 calls a minute on the small plan, 500 a month on the large one"
 

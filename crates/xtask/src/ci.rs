@@ -45,12 +45,6 @@ const DOCUMENTATION: Step = Step {
     environment: &[("RUSTDOCFLAGS", "-D warnings")],
 };
 
-const BUILD: Step = Step {
-    name: "build",
-    arguments: &["build", "--workspace", "--all-targets", "--locked"],
-    environment: &[],
-};
-
 const NEXTEST: Step = Step {
     name: "tests",
     arguments: &[
@@ -97,7 +91,7 @@ pub fn run(root: &Path) -> anyhow::Result<bool> {
     if !checked {
         return Ok(false);
     }
-    for step in [&FORMAT, &LINTS, &DOCUMENTATION, &BUILD, &tests] {
+    for step in [&FORMAT, &LINTS, &DOCUMENTATION, &tests] {
         let went_well = timed(step.name, &mut passed, || step.run(root))?;
         if !went_well {
             say(&format!(
