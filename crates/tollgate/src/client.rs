@@ -100,8 +100,18 @@ impl Platform {
             }
             return serde_json::from_str(&text).context("the platform's answer is not JSON");
         }
-        bail!("{}", refusal(status.as_u16(), &text))
+        let status = status.as_u16();
+        Err(Refused { status, words: refusal(status, &text) }.into())
     }
+}
+
+/// The platform answered, and refused.
+#[derive(Debug, thiserror::Error)]
+#[error("{words}")]
+pub struct Refused {
+    /// The HTTP status; 400 is wrong usage.
+    pub status: u16,
+    words: String,
 }
 
 /// A refusal in words.

@@ -32,8 +32,11 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             output::note(format!("tollgate: {error:#}"));
-            let misconfigured =
-                error.is::<Misconfigured>() || error.is::<config::ConfigError>();
+            let refused_input =
+                error.downcast_ref::<client::Refused>().is_some_and(|refused| refused.status == 400);
+            let misconfigured = refused_input
+                || error.is::<Misconfigured>()
+                || error.is::<config::ConfigError>();
             if misconfigured { ExitCode::from(EXIT_MISCONFIGURED) } else { ExitCode::FAILURE }
         }
     }
