@@ -58,8 +58,8 @@ impl Place {
 pub struct Fault {
     /// The object at fault.
     pub object: ObjectKey,
-    /// The other one, where both are equally at fault.
-    pub other: Option<ObjectKey>,
+    /// The object that it refers to, or that has what it wants.
+    pub about: ObjectKey,
     /// The field.
     pub place: Place,
     /// What kind of problem it is.
@@ -119,10 +119,10 @@ pub fn check_references(entries: &Entries) -> Vec<Fault> {
             if !entries.contains_key(&target) {
                 faults.push(Fault {
                     object: key.clone(),
-                    other: None,
                     place,
                     code: ProblemCode::Unresolved,
                     detail: unresolved(&target, entries),
+                    about: target,
                 });
             }
         }
@@ -131,7 +131,7 @@ pub fn check_references(entries: &Entries) -> Vec<Fault> {
             if let Some(other) = addresses.insert(address, key) {
                 faults.push(Fault {
                     object: key.clone(),
-                    other: Some(other.clone()),
+                    about: other.clone(),
                     place: Place::Prefix,
                     code: ProblemCode::Duplicate,
                     detail: taken_address(api, other, key),
