@@ -41,8 +41,10 @@ impl IdGen for CountingIds {
     }
     fn fill(&self, secret: &mut [u8]) {
         let seed = self.0.fetch_add(1, Ordering::SeqCst);
-        for (n, byte) in secret.iter_mut().enumerate() {
-            *byte = ((seed * 31 + n as u64 * 7) % 248) as u8;
+        let mut state = seed + 1;
+        for byte in secret {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            *byte = (state >> 56) as u8;
         }
     }
 }

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use serde_json::json;
 use tollgate_model::{Managed, Timestamp};
 
-use super::report::{AppliedChange, ApplyReport, FieldChange, field_changes};
 use super::ApplyOptions;
+use super::report::{AppliedChange, ApplyReport, FieldChange, field_changes};
 use crate::change::{Change, fault_problem};
 use crate::declared::{DeclaredFile, Draft, Fault, ObjectKey, read_file};
 use crate::document::{Document, Field, Problem, Reader};

@@ -38,8 +38,8 @@ impl Control {
     pub async fn apply(&self, text: &str, options: &ApplyOptions) -> ControlResult<ApplyReport> {
         let document = Document::from_toml(text).map_err(ControlError::Invalid)?;
         self.change(|entries, now| {
-            let (change, report) = diff::decide(&document, entries, options, now)
-                .map_err(ControlError::Invalid)?;
+            let (change, report) =
+                diff::decide(&document, entries, options, now).map_err(ControlError::Invalid)?;
             Ok(Decided {
                 change: (!options.dry_run).then_some(change),
                 answer: report,
@@ -75,3 +75,6 @@ pub fn check_catalog(text: &str) -> Result<(), Vec<Problem>> {
     };
     diff::decide(&document, &Entries::new(), &options, Timestamp::default()).map(|_| ())
 }
+
+#[cfg(test)]
+mod tests;

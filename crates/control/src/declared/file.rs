@@ -42,7 +42,10 @@ fn read_kind<'r>(table: &Table<'r>, kind: ObjectKind, file: &mut DeclaredFile<'r
         return;
     };
     if field.is_table() {
-        let detail = format!("write [[{0}]] with two brackets: there may be several", kind.as_str());
+        let detail = format!(
+            "write [[{0}]] with two brackets: there may be several",
+            kind.as_str()
+        );
         field.problem(ProblemCode::WrongType, detail);
         return;
     }

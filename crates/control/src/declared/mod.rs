@@ -30,3 +30,6 @@ pub(crate) use resolve::references;
 
 /// A commented catalog with the shipped plans; what `tollgate init` writes.
 pub const EXAMPLE_CATALOG: &str = include_str!("example.toml");
+
+#[cfg(test)]
+mod tests;

@@ -71,12 +71,15 @@ pub struct Fault {
 /// What an object refers to.
 pub(crate) fn references(object: &Object) -> Vec<(Place, ObjectKey)> {
     let named = |limits: &[LimitUse], place: &dyn Fn(usize) -> Place| {
-        let named = limits.iter().enumerate().filter_map(|(n, used)| match used {
-            LimitUse::Named(id) => {
-                Some((place(n), ObjectKey::new(ObjectKind::Limit, id.as_str())))
-            }
-            LimitUse::Inline(_) => None,
-        });
+        let named = limits
+            .iter()
+            .enumerate()
+            .filter_map(|(n, used)| match used {
+                LimitUse::Named(id) => {
+                    Some((place(n), ObjectKey::new(ObjectKind::Limit, id.as_str())))
+                }
+                LimitUse::Inline(_) => None,
+            });
         named.collect::<Vec<_>>()
     };
     match object {

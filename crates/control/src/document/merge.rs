@@ -86,7 +86,8 @@ mod tests {
 
     #[test]
     fn null_removes_tables_merge_and_the_rest_replaces() {
-        let current = json!({"id": "a", "quota": {"units": 1, "every": "day"}, "limits": [1], "x": 1});
+        let current =
+            json!({"id": "a", "quota": {"units": 1, "every": "day"}, "limits": [1], "x": 1});
         let patch = json!({"id": "a", "quota": {"units": 2}, "limits": [2, 3], "x": null});
         assert_eq!(
             merged(current, patch),

@@ -117,7 +117,11 @@ fn read_metadata(field: Field<'_>, value: Option<&Json>) -> Option<String> {
 pub(super) fn check_expiry(expires_at: Option<Timestamp>, now: Timestamp) -> ControlResult<()> {
     if expires_at.is_some_and(|end| end <= now) {
         let detail = "must lie in the future";
-        return Err(ControlError::invalid("expires_at", ProblemCode::OutOfRange, detail));
+        return Err(ControlError::invalid(
+            "expires_at",
+            ProblemCode::OutOfRange,
+            detail,
+        ));
     }
     Ok(())
 }
@@ -140,7 +144,10 @@ pub(super) fn check_scopes(
             ))),
         };
     }
-    let apis = subscription.apis.iter().filter_map(|id| catalog.apis.get(id));
+    let apis = subscription
+        .apis
+        .iter()
+        .filter_map(|id| catalog.apis.get(id));
     let asked: Vec<&str> = apis
         .flat_map(|api| api.routes.iter())
         .filter_map(|route| route.scope.as_deref())
@@ -176,5 +183,8 @@ pub(super) fn read_state(field: Field<'_>) -> Option<KeyState> {
         field.problem(ProblemCode::Invalid, "a key is revoked by deleting it");
         return None;
     }
-    field.choice(&[("active", KeyState::Active), ("disabled", KeyState::Disabled)])
+    field.choice(&[
+        ("active", KeyState::Active),
+        ("disabled", KeyState::Disabled),
+    ])
 }

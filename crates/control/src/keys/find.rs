@@ -30,7 +30,10 @@ impl Control {
         check_limit(page)?;
         let found = self.store().list_keys(filter, page).await?;
         let catalog = self.catalog();
-        let views = found.items.into_iter().map(|row| KeyView::new(row, &catalog));
+        let views = found
+            .items
+            .into_iter()
+            .map(|row| KeyView::new(row, &catalog));
         Ok(Page {
             items: views.collect(),
             next_cursor: found.next_cursor,

@@ -44,11 +44,7 @@ fn audit(at: Timestamp, actor: &str, action: &str, key: &ApiKey, detail: &Json) 
 impl Control {
     /// Writes a key and publishes it. `false`: the row has moved (or no more keys are allowed),
     /// and nothing was written.
-    async fn write_key(
-        &self,
-        state: &mut State,
-        write: KeyWrite,
-    ) -> ControlResult<bool> {
+    async fn write_key(&self, state: &mut State, write: KeyWrite) -> ControlResult<bool> {
         let key = Arc::new(write.key.clone());
         match self.store().write_key(write).await {
             Ok(version) => {
@@ -60,3 +56,6 @@ impl Control {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -48,7 +48,10 @@ impl Control {
             }
             self.check_patched(state.catalog(), &row.key, &key)?;
             let now = self.now();
-            let after = KeyView { key: key.clone(), ..before.clone() };
+            let after = KeyView {
+                key: key.clone(),
+                ..before.clone()
+            };
             let fields = field_changes(&before.to_json(), &after.to_json());
             let write = KeyWrite {
                 effects: audit(now, actor, "key.update", &key, &json!({ "fields": fields })),

@@ -1,9 +1,7 @@
 //! Makes an object from JSON.
 
 use serde_json::Value as Json;
-use tollgate_model::{
-    ApiId, LimitId, Managed, OrganizationId, PlanId, SubscriptionId,
-};
+use tollgate_model::{ApiId, LimitId, Managed, OrganizationId, PlanId, SubscriptionId};
 use tollgate_store::ObjectKind;
 
 use super::check_change;

@@ -15,7 +15,12 @@ impl Control {
     /// # Errors
     /// `NotFound`; `ManagedByFile`; `Conflict` while others refer to it, or keep changing the
     /// catalog; `Store`.
-    pub async fn delete_object(&self, kind: ObjectKind, id: &str, actor: &str) -> ControlResult<()> {
+    pub async fn delete_object(
+        &self,
+        kind: ObjectKind,
+        id: &str,
+        actor: &str,
+    ) -> ControlResult<()> {
         let key = ObjectKey::new(kind, id);
         self.change(|entries, now| {
             let before = entries

@@ -58,7 +58,10 @@ impl Control {
         let last = found.last().filter(|_| more);
         Ok(Page {
             next_cursor: last.map(|(at, id, _)| format!("{}.{}", at.0.0, id.0)),
-            items: found.iter().map(|(_, _, entry)| entry.as_ref().clone()).collect(),
+            items: found
+                .iter()
+                .map(|(_, _, entry)| entry.as_ref().clone())
+                .collect(),
         })
     }
 }
@@ -68,7 +71,11 @@ pub(crate) fn check_limit(page: &PageRequest) -> ControlResult<()> {
         return Ok(());
     }
     let detail = format!("must be 1 to {PAGE_MAX}, found {}", page.limit);
-    Err(ControlError::invalid("limit", ProblemCode::OutOfRange, detail))
+    Err(ControlError::invalid(
+        "limit",
+        ProblemCode::OutOfRange,
+        detail,
+    ))
 }
 
 fn read_cursor(text: &str) -> ControlResult<(Timestamp, &str)> {

@@ -17,8 +17,8 @@ pub use list::ObjectFilter;
 
 pub(crate) use list::check_limit;
 
-use crate::declared::{Fault, ObjectKey};
 use crate::change::{Change, fault_problem};
+use crate::declared::{Fault, ObjectKey};
 use crate::entry::Entry;
 use crate::{Control, ControlError, ControlResult};
 
@@ -70,3 +70,6 @@ fn check_change(change: &Change, own: &ObjectKey) -> ControlResult<()> {
     let problems = faults.iter().map(|fault| fault_problem(fault, Some(own)));
     Err(ControlError::Invalid(problems.collect()))
 }
+
+#[cfg(test)]
+mod tests;

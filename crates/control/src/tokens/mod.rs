@@ -5,9 +5,7 @@
 
 use std::sync::Arc;
 
-use tollgate_model::{
-    AccessToken, Clock, IdGen, KeySecret, Timestamp, TokenHash, TokenId,
-};
+use tollgate_model::{AccessToken, Clock, IdGen, KeySecret, Timestamp, TokenHash, TokenId};
 use tollgate_store::{Store, StoreErrorKind};
 
 use crate::document::ProblemCode;
@@ -42,7 +40,9 @@ impl Principal {
     /// Whether it may do what asks for this scope.
     #[must_use]
     pub fn has_scope(&self, scope: &str) -> bool {
-        self.scopes.iter().any(|held| held == scope || held == ADMIN)
+        self.scopes
+            .iter()
+            .any(|held| held == scope || held == ADMIN)
     }
 }
 
@@ -85,13 +85,21 @@ impl Tokens {
         check_scopes(scopes)?;
         if expires_at.is_some_and(|end| end <= now) {
             let detail = "must lie in the future";
-            return Err(ControlError::invalid("expires_at", ProblemCode::OutOfRange, detail));
+            return Err(ControlError::invalid(
+                "expires_at",
+                ProblemCode::OutOfRange,
+                detail,
+            ));
         }
         let id = TokenId::made(self.ids.uuid(now));
         let name = name.unwrap_or(id.as_str()).to_owned();
         if name.trim().is_empty() || name.chars().count() > NAME_CHARACTERS_MAX {
             let detail = "must be 1 to 200 characters";
-            return Err(ControlError::invalid("name", ProblemCode::OutOfRange, detail));
+            return Err(ControlError::invalid(
+                "name",
+                ProblemCode::OutOfRange,
+                detail,
+            ));
         }
         if self.find_by_name(&name).await?.is_some() {
             return Err(taken(&name));
@@ -118,7 +126,11 @@ impl Tokens {
         let field = "TOLLGATE_ADMIN_TOKEN";
         if text.len() < BOOTSTRAP_CHARACTERS_MIN || text.len() > TOKEN_BYTES_MAX {
             let detail = "must be 24 to 512 characters";
-            return Err(ControlError::invalid(field, ProblemCode::OutOfRange, detail));
+            return Err(ControlError::invalid(
+                field,
+                ProblemCode::OutOfRange,
+                detail,
+            ));
         }
         if !text.bytes().all(|b| b.is_ascii_graphic()) {
             let detail = "must be visible ASCII characters without spaces";
@@ -194,13 +206,24 @@ fn check_scopes(scopes: &[String]) -> ControlResult<()> {
     let known = |scope: &&String| TOKEN_SCOPES.contains(&scope.as_str());
     if scopes.is_empty() {
         let detail = format!("name at least one of {}", TOKEN_SCOPES.join(", "));
-        return Err(ControlError::invalid("scopes", ProblemCode::Missing, detail));
+        return Err(ControlError::invalid(
+            "scopes",
+            ProblemCode::Missing,
+            detail,
+        ));
     }
     match scopes.iter().find(|scope| !known(scope)) {
         None => Ok(()),
         Some(scope) => {
             let detail = format!("\"{scope}\" is none of {}", TOKEN_SCOPES.join(", "));
-            Err(ControlError::invalid("scopes", ProblemCode::Invalid, detail))
+            Err(ControlError::invalid(
+                "scopes",
+                ProblemCode::Invalid,
+                detail,
+            ))
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, MutexGuard};
 use tollgate_model::{
-    ApiKey, Catalog, CatalogSink, Clock, IdGen, KeyChange, KeyDelta, KeyId, Pepper,
-    SubscriptionId, Timestamp,
+    ApiKey, Catalog, CatalogSink, Clock, IdGen, KeyChange, KeyDelta, KeyId, Pepper, SubscriptionId,
+    Timestamp,
 };
 use tollgate_store::{Entity, Store, StoreError, StoreErrorKind};
 
@@ -199,7 +199,11 @@ impl Control {
             let Some(change) = decided.change.filter(|change| !change.is_empty()) else {
                 return Ok(decided.answer);
             };
-            match self.store().commit_catalog(change.to_commit(state.version)).await {
+            match self
+                .store()
+                .commit_catalog(change.to_commit(state.version))
+                .await
+            {
                 Ok(version) => {
                     self.publish(&mut state, version, change).await;
                     return Ok(decided.answer);
@@ -249,7 +253,9 @@ impl Control {
         match self.store().remove_keys_of(subscription).await {
             Ok(0) => {}
             Ok(_) => state.version += 1,
-            Err(error) => tracing::warn!(%subscription, %error, "keys of a removed subscription are left over"),
+            Err(error) => {
+                tracing::warn!(%subscription, %error, "keys of a removed subscription are left over")
+            }
         }
         self.inner.sink.publish_keys(KeyDelta {
             version: state.version,
@@ -293,7 +299,10 @@ impl Control {
         };
         if problems.is_empty() {
             let faults = check_references(&entries);
-            problems = faults.iter().map(|fault| fault_problem(fault, None)).collect();
+            problems = faults
+                .iter()
+                .map(|fault| fault_problem(fault, None))
+                .collect();
         }
         if !problems.is_empty() {
             let cause = ControlError::Invalid(problems).to_string();
@@ -359,3 +368,6 @@ impl Control {
         self.publish_catalog(state, entries);
     }
 }
+
+#[cfg(test)]
+mod tests;
