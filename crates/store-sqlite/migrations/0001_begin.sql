@@ -48,8 +48,7 @@ CREATE TABLE keys (
     created_at INTEGER NOT NULL,
     expires_at INTEGER,
     revoked_at INTEGER,
-    version INTEGER NOT NULL,
-    last_used_at INTEGER
+    version INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX keys_by_subscription ON keys (subscription, id);
 
@@ -129,10 +128,19 @@ CREATE TABLE usage_records (
     stream INTEGER
 ) STRICT;
 CREATE INDEX usage_records_by_at ON usage_records (at);
-CREATE INDEX usage_records_by_key ON usage_records (key, at) WHERE key IS NOT NULL;
 CREATE INDEX usage_records_by_subscription ON usage_records (subscription, at)
     WHERE subscription IS NOT NULL;
 CREATE INDEX usage_records_by_id ON usage_records (id);
+
+-- Every pair of key and subscription that records hold ('' for none): finds a key's records by
+-- the index on subscriptions, so that records need no index on keys, which would make every batch
+-- touch a page per key. Also says when a key was last used, for the same reason not in keys.
+CREATE TABLE usage_key_use (
+    key TEXT NOT NULL,
+    subscription TEXT NOT NULL,
+    last_used_at INTEGER NOT NULL,
+    PRIMARY KEY (key, subscription)
+) STRICT, WITHOUT ROWID;
 
 -- An organization or subscription that a bucket does not have is '', so that names are unique.
 CREATE TABLE usage_buckets (

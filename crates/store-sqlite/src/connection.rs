@@ -27,7 +27,7 @@ pub(crate) fn open_writer(path: &Path, options: &Options) -> Worked<Connection> 
     }
     connection.execute_batch(
         "PRAGMA wal_autocheckpoint = 0;
-         PRAGMA journal_size_limit = 67108864;
+         PRAGMA journal_size_limit = 134217728;
          PRAGMA cache_size = -32768;",
     )?;
     Ok(connection)

@@ -72,7 +72,9 @@ pub(crate) mod usage {
     pub(crate) const LIST_PERIOD_UNITS: &str =
         include_str!("../queries/usage/list_period_units.sql");
     pub(crate) const LIST_RECORDS: &str = include_str!("../queries/usage/list_records.sql");
-    pub(crate) const MOVE_LAST_USED: &str = include_str!("../queries/usage/move_last_used.sql");
+    pub(crate) const ADD_KEY_USE: &str = include_str!("../queries/usage/add_key_use.sql");
+    pub(crate) const FIND_SUBSCRIPTIONS_OF_KEY: &str =
+        include_str!("../queries/usage/find_subscriptions_of_key.sql");
     pub(crate) const PERIOD_UNITS: &str = include_str!("../queries/usage/period_units.sql");
     pub(crate) const PUT_STREAM: &str = include_str!("../queries/usage/put_stream.sql");
     pub(crate) const TOTAL_UNITS: &str = include_str!("../queries/usage/total_units.sql");

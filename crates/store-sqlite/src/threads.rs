@@ -13,11 +13,12 @@ use rusqlite::Connection;
 use crate::failure::{Failure, Worked};
 use crate::queue::Queue;
 
-/// Pages in the log from which on it is checkpointed while writing goes on (16 MiB).
-const LOG_PAGES_CHECKPOINT: i32 = 4_096;
-/// Pages in the log from which on writing waits until all of it is in the database (64 MiB), so
+/// Pages in the log from which on it is checkpointed while writing goes on (32 MiB). Pages that
+/// many batches change are copied into the database once per checkpoint, so this is not small.
+const LOG_PAGES_CHECKPOINT: i32 = 8_192;
+/// Pages in the log from which on writing waits until all of it is in the database (128 MiB), so
 /// that the log begins anew instead of growing.
-const LOG_PAGES_RESTART: i32 = 16_384;
+const LOG_PAGES_RESTART: i32 = 32_768;
 
 /// Handles of all threads; joined when the store is dropped.
 #[derive(Debug, Default)]

@@ -63,7 +63,7 @@ fn move_mark(transaction: &Transaction<'_>, batch: &IngestBatch) -> Worked<i64> 
 fn add_sums(transaction: &Transaction<'_>, batch: &IngestBatch, stream: i64) -> Worked<()> {
     let mut totals = OutcomeTotals::default();
     let mut scopes: HashMap<(&str, &str), u64> = HashMap::new();
-    let mut last_used: HashMap<&str, i64> = HashMap::new();
+    let mut last_used: HashMap<(&str, &str), i64> = HashMap::new();
     for event in batch.events.iter().map(|taken| &taken.event) {
         totals.add(event.outcome, event.units);
         let family = event.key_family.as_ref().or(event.key.as_ref());
@@ -76,7 +76,8 @@ fn add_sums(transaction: &Transaction<'_>, batch: &IngestBatch, stream: i64) -> 
             }
         }
         if let Some(key) = &event.key {
-            let at = last_used.entry(key.as_str()).or_insert(event.at.0);
+            let pair = (key.as_str(), subscription.unwrap_or(""));
+            let at = last_used.entry(pair).or_insert(event.at.0);
             *at = event.at.0.max(*at);
         }
     }
@@ -90,9 +91,9 @@ fn add_sums(transaction: &Transaction<'_>, batch: &IngestBatch, stream: i64) -> 
     for ((kind, id), units) in scopes {
         add.execute((kind, id, stored(units)))?;
     }
-    let mut move_last_used = transaction.prepare_cached(sql::usage::MOVE_LAST_USED)?;
-    for (key, at) in last_used {
-        move_last_used.execute((key, at))?;
+    let mut add = transaction.prepare_cached(sql::usage::ADD_KEY_USE)?;
+    for ((key, subscription), at) in last_used {
+        add.execute((key, subscription, at))?;
     }
     Ok(())
 }

@@ -23,38 +23,59 @@ const SLICE_FIRST: u32 = 1_000;
 const SLICE_LARGEST: u32 = 50_000;
 
 /// Which index to walk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Path {
     Time,
-    Id,
-    Key,
-    Subscription,
+    Id(String),
+    Subscription(String),
+    /// There is nothing to find.
+    Nowhere,
 }
 
 impl Path {
     /// The most selective index that the conditions allow.
-    fn of(query: &RecordQuery) -> Self {
-        if query.id.is_some() {
-            Self::Id
-        } else if query.key.is_some() {
-            Self::Key
-        } else if query.subscription.is_some() {
-            Self::Subscription
-        } else {
-            Self::Time
+    fn find(connection: &Connection, query: &RecordQuery) -> Worked<Self> {
+        if let Some(id) = &query.id {
+            return Ok(Self::Id(id.as_str().to_owned()));
+        }
+        match (&query.subscription, &query.key) {
+            (Some(subscription), _) => Ok(Self::Subscription(subscription.as_str().to_owned())),
+            (None, Some(key)) => Self::find_for_key(connection, key),
+            (None, None) => Ok(Self::Time),
         }
     }
 
-    fn condition(self) -> &'static str {
+    /// A key's records are found among its subscription's.
+    fn find_for_key(connection: &Connection, key: &KeyId) -> Worked<Self> {
+        let mut statement = connection.prepare_cached(sql::usage::FIND_SUBSCRIPTIONS_OF_KEY)?;
+        let subscriptions = statement
+            .query_map((key.as_str(),), |row| row.get(0))?
+            .collect::<Result<Vec<String>, _>>()?;
+        Ok(match subscriptions.as_slice() {
+            [] => Self::Nowhere,
+            [one] if !one.is_empty() => Self::Subscription(one.clone()),
+            _ => Self::Time,
+        })
+    }
+
+    fn condition(&self) -> &'static str {
         match self {
             Self::Time => "",
-            Self::Id => "AND r.id = ?5",
-            Self::Key => "AND r.key = ?6",
-            Self::Subscription => "AND r.subscription = ?7",
+            Self::Id(_) => "AND r.id = ?5",
+            Self::Subscription(_) => "AND r.subscription = ?5",
+            Self::Nowhere => "AND FALSE",
         }
     }
 
-    fn fill_in(self, text: &str, order: RecordOrder) -> String {
+    /// The condition's parameter.
+    fn value(&self) -> Option<&str> {
+        match self {
+            Self::Id(id) | Self::Subscription(id) => Some(id),
+            Self::Time | Self::Nowhere => None,
+        }
+    }
+
+    fn fill_in(&self, text: &str, order: RecordOrder) -> String {
         let direction = match order {
             RecordOrder::NewestFirst => "DESC",
             RecordOrder::OldestFirst => "ASC",
@@ -112,7 +133,7 @@ pub(super) fn list(
     cursor: Option<RecordCursor>,
     gone: Gone<'_>,
 ) -> Worked<Page<UsageRecord>> {
-    let walk = Walk::new(connection, query);
+    let walk = Walk::new(connection, query)?;
     let wanted = query.records_max();
     let mut found = Vec::new();
     // One more than asked for tells whether there is a next page.
@@ -148,34 +169,33 @@ pub(super) fn list(
 struct Walk<'a> {
     connection: &'a Connection,
     query: &'a RecordQuery,
+    path: Path,
     records_text: String,
     slice_text: String,
 }
 
 impl<'a> Walk<'a> {
-    fn new(connection: &'a Connection, query: &'a RecordQuery) -> Self {
-        let path = Path::of(query);
-        Self {
+    fn new(connection: &'a Connection, query: &'a RecordQuery) -> Worked<Self> {
+        let path = Path::find(connection, query)?;
+        Ok(Self {
             connection,
             query,
             records_text: path.fill_in(sql::usage::LIST_RECORDS, query.order),
             slice_text: path.fill_in(sql::usage::FIND_SLICE_END, query.order),
-        }
+            path,
+        })
     }
 
     /// The first record beyond a slice; `None` when the slice holds all that is left.
     fn find_slice_end(&self, bounds: Bounds, slice: u32) -> Worked<Option<RecordCursor>> {
         let mut statement = self.connection.prepare_cached(&self.slice_text)?;
-        let query = self.query;
         let end = statement.query_row(
             params![
                 bounds.low.at.0,
                 bounds.low.place,
                 bounds.high.at.0,
                 bounds.high.place,
-                query.id.as_ref().map(EventId::as_str),
-                query.key.as_ref().map(KeyId::as_str),
-                query.subscription.as_ref().map(SubscriptionId::as_str),
+                self.path.value(),
                 slice,
             ],
             |row| {
@@ -202,10 +222,11 @@ impl<'a> Walk<'a> {
             bounds.low.place,
             bounds.high.at.0,
             bounds.high.place,
+            self.path.value(),
+            limit,
             query.id.as_ref().map(EventId::as_str),
             query.key.as_ref().map(KeyId::as_str),
             query.subscription.as_ref().map(SubscriptionId::as_str),
-            limit,
             query.organization.as_ref().map(OrganizationId::as_str),
             query.api.as_ref().map(ApiId::as_str),
             query.route,
