@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::{NOW, Seed, SetClock, event_of, seeds, stream};
-use jiff::tz::TimeZone;
-use proptest::prelude::*;
 use crate::question::{
     Every, Filter, GroupBy, RecordsQuestion, Span, SpanInput, StatsQuestion, Top, TopBy,
     TopQuestion, TrendsQuestion, UNNAMED,
 };
 use crate::{Ingest, Metering, MeteringError, MinuteRetention};
+use jiff::tz::TimeZone;
+use proptest::prelude::*;
 use tollgate_model::{
     ApiId, Counts, KeyId, LatencySketch, OrganizationId, Outcome, PlanId, Sequence, SubscriptionId,
     Timestamp, UsageEvent,

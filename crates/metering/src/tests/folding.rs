@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{event_of, seeds};
-use proptest::prelude::*;
 use crate::{Folded, LABEL_VALUES_MAX, LabelValues, fold};
+use proptest::prelude::*;
 use tollgate_model::{BucketKey, Counts, Family, Grain, Label, LatencySketch, UsageEvent};
 use tollgate_store::PeriodUnits;
 use tollgate_store::testing::HOUR_US;

@@ -1,9 +1,9 @@
 //! What the tests share: a clock that is set, a journal in memory, events by numbers.
-#![allow(
-    dead_code,
-    clippy::allow_attributes,
-    reason = "each test file uses a part of it"
-)]
+
+mod answers;
+mod folding;
+mod reconciling;
+mod shipping;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

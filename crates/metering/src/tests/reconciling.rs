@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::{CountingIds, FakeJournal, NOW, Seed, SetClock, event_of, seeds, stream};
-use proptest::prelude::*;
 use crate::{
     CheckpointView, JournalView, ReconcileLine, ReconcileOptions, ReconcileReport, ShipOptions,
     Shipper, reconcile,
 };
+use proptest::prelude::*;
 use tollgate_model::{
     By, CounterId, CounterKind, CounterScope, CounterState, Period, Sequence, ShardSnapshot, Ticks,
     Timestamp, UsageEvent,

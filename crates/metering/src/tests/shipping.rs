@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use super::{CountingIds, FakeJournal, NOW, SetClock, node, stream};
 use crate::{MeteringError, ShipOptions, Shipper};
+use async_trait::async_trait;
 use tollgate_model::{EventId, NodeId, RequestId, Sequence, StreamId, Timestamp, UsageBucket};
 use tollgate_model::{Outcome, UsageEvent};
 use tollgate_store::{
