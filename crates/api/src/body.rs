@@ -26,7 +26,7 @@ pub(crate) async fn read_bytes(state: &ApiState, body: Body) -> ApiResult<Bytes>
             format!("a body has at most {bytes_max} bytes"),
         )),
         Ok(Err(error)) => {
-            Err(ApiError::invalid_field("", "body", "the body broke off").caused(error))
+            Err(ApiError::invalid_field("", "invalid", "the body broke off").caused(error))
         }
         Err(_) => Err(ApiError::new(
             Code::TIMEOUT,
@@ -45,18 +45,18 @@ impl FromRequest<ApiState> for JsonObject {
         let bytes = read_bytes(state, request.into_body()).await?;
         if bytes.is_empty() {
             let detail = "the body is empty; a JSON object is expected";
-            return Err(ApiError::invalid_field("", "json", detail));
+            return Err(ApiError::invalid_field("", "invalid", detail));
         }
         match serde_json::from_slice(&bytes) {
             Ok(Value::Object(map)) => Ok(Self(map)),
             Ok(_) => Err(ApiError::invalid_field(
                 "",
-                "type",
+                "wrong_type",
                 "a JSON object is expected",
             )),
             Err(error) => {
                 let detail = format!("not JSON: {error}");
-                Err(ApiError::invalid_field("", "json", detail))
+                Err(ApiError::invalid_field("", "invalid", detail))
             }
         }
     }
@@ -72,6 +72,6 @@ impl FromRequest<ApiState> for Text {
         let bytes = read_bytes(state, request.into_body()).await?;
         String::from_utf8(bytes.into())
             .map(Self)
-            .map_err(|_| ApiError::invalid_field("", "encoding", "the body is not UTF-8"))
+            .map_err(|_| ApiError::invalid_field("", "invalid", "the body is not UTF-8"))
     }
 }

@@ -244,7 +244,7 @@ fn read_key(headers: &HeaderMap) -> ApiResult<String> {
         }
         _ => Err(ApiError::invalid_field(
             "Idempotency-Key",
-            "form",
+            "invalid",
             "one value of 1 to 255 visible ASCII characters",
         )),
     }

@@ -16,6 +16,7 @@
 mod body;
 mod docs;
 pub mod error;
+mod extract;
 mod frame;
 mod guard;
 pub mod health;

@@ -77,7 +77,7 @@ fn problem_response() -> Response {
             "detail": "not valid: limit",
             "code": "request_invalid",
             "request_id": "req_01kb2m6y8w4x9f3t7d5q1h0z2c",
-            "errors": [{"field": "limit", "code": "number", "detail": "a whole number from 1 to 1000"}]
+            "errors": [{"field": "limit", "code": "out_of_range", "detail": "a whole number from 1 to 1000"}]
         })))
         .build();
     ResponseBuilder::new()

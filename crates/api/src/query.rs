@@ -7,7 +7,7 @@
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;
-use tollgate_model::{Timestamp, parse_duration_us};
+use tollgate_model::Timestamp;
 
 use crate::error::{ApiError, ApiResult, FieldError};
 use crate::guard::Operation;
@@ -46,7 +46,7 @@ impl Query {
         let mut query = Self::default();
         for part in raw.split('&').filter(|part| !part.is_empty()) {
             if query.parameters.len() >= PARAMETERS_MAX {
-                query.fail("", "too_many", "a call has at most 64 parameters");
+                query.fail("", "out_of_range", "a call has at most 64 parameters");
                 break;
             }
             query.read_part(part, &known);
@@ -58,16 +58,16 @@ impl Query {
         let (name, value) = part.split_once('=').unwrap_or((part, ""));
         let (Some(given), Some(value)) = (decode(name), decode(value)) else {
             let shown = decode(name).unwrap_or_else(|| "?".to_owned());
-            self.fail(&shown, "encoding", "not valid percent-encoded UTF-8");
+            self.fail(&shown, "invalid", "not valid percent-encoded UTF-8");
             return;
         };
         let name = present_name(&given);
         if !known(&name) {
             self.fail(&given, "unknown", "no such parameter");
         } else if self.parameters.iter().any(|other| other.name == name) {
-            self.fail(&given, "repeated", "given more than once");
+            self.fail(&given, "duplicate", "given more than once");
         } else if value.is_empty() {
-            self.fail(&given, "empty", "has no value");
+            self.fail(&given, "invalid", "has no value");
         } else {
             self.parameters.push(Parameter { given, name, value });
         }
@@ -97,7 +97,7 @@ impl Query {
     pub fn text(&mut self, name: &str) -> Option<String> {
         let value = self.find(name)?.value.clone();
         if value.len() > 512 {
-            self.fail(name, "too_long", "at most 512 bytes");
+            self.fail(name, "out_of_range", "at most 512 bytes");
             return None;
         }
         Some(value)
@@ -108,9 +108,10 @@ impl Query {
         let number = self.find(name)?.value.parse::<u64>();
         match number {
             Ok(number) if range.contains(&number) => Some(number),
-            _ => {
+            other => {
+                let code = if other.is_ok() { "out_of_range" } else { "wrong_type" };
                 let detail = format!("a whole number from {} to {}", range.start(), range.end());
-                self.fail(name, "number", detail);
+                self.fail(name, code, detail);
                 None
             }
         }
@@ -123,18 +124,7 @@ impl Query {
         match Timestamp::parse(&text) {
             Ok(at) => Some(at),
             Err(error) => {
-                self.fail(name, "time", error.to_string());
-                None
-            }
-        }
-    }
-
-    /// A duration such as `15m`, in microseconds.
-    pub fn duration_us(&mut self, name: &str) -> Option<u64> {
-        match parse_duration_us(&self.find(name)?.value) {
-            Ok(us) => Some(us),
-            Err(error) => {
-                self.fail(name, "duration", error.to_string());
+                self.fail(name, "invalid", error.to_string());
                 None
             }
         }
@@ -159,7 +149,7 @@ impl Query {
     ) -> Option<T> {
         let chosen = parse(&self.find(name)?.value);
         if chosen.is_none() {
-            self.fail(name, "choice", format!("one of: {allowed}"));
+            self.fail(name, "invalid", format!("one of: {allowed}"));
         }
         chosen
     }
@@ -174,6 +164,15 @@ impl Query {
         } else {
             Err(ApiError::invalid(self.errors))
         }
+    }
+
+    /// The value, if nothing was wrong. A value is only withheld after a fault was noted.
+    ///
+    /// # Errors
+    /// 400 with everything that was wrong.
+    pub fn finish_with<T>(self, value: Option<T>) -> ApiResult<T> {
+        self.finish()?;
+        value.ok_or_else(|| ApiError::invalid_field("", "invalid", "the query could not be read"))
     }
 }
 
@@ -256,11 +255,11 @@ mod tests {
         assert_eq!(
             named,
             [
-                ("from", "time"),
-                ("key_id", "empty"),
-                ("limit", "number"),
-                ("limit", "repeated"),
-                ("plan", "encoding"),
+                ("from", "invalid"),
+                ("key_id", "invalid"),
+                ("limit", "duplicate"),
+                ("limit", "out_of_range"),
+                ("plan", "invalid"),
                 ("x", "unknown"),
             ]
         );
