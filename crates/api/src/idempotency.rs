@@ -45,10 +45,7 @@ struct Answer {
 
 enum Slot {
     Running(Fingerprint),
-    Done {
-        of: Fingerprint,
-        answer: Answer,
-    },
+    Done { of: Fingerprint, answer: Answer },
 }
 
 #[derive(Default)]
@@ -211,11 +208,7 @@ async fn run(state: &ApiState, request: Request, next: Next) -> ApiResult<Respon
         return Ok(response);
     }
     let (parts, body) = response.into_parts();
-    let body = body
-        .collect()
-        .await
-        .map_err(ApiError::internal)?
-        .to_bytes();
+    let body = body.collect().await.map_err(ApiError::internal)?.to_bytes();
     let mut headers = HeaderMap::new();
     for name in KEPT_HEADERS {
         if let Some(value) = parts.headers.get(&name) {

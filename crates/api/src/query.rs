@@ -109,7 +109,11 @@ impl Query {
         match number {
             Ok(number) if range.contains(&number) => Some(number),
             other => {
-                let code = if other.is_ok() { "out_of_range" } else { "wrong_type" };
+                let code = if other.is_ok() {
+                    "out_of_range"
+                } else {
+                    "wrong_type"
+                };
                 let detail = format!("a whole number from {} to {}", range.start(), range.end());
                 self.fail(name, code, detail);
                 None

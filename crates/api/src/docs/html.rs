@@ -1,8 +1,6 @@
 //! HTML of the pages: pure functions from text to text. Everything that comes from elsewhere is
 //! escaped.
 
-use std::fmt::Write;
-
 use serde_json::Value;
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;\
@@ -44,12 +42,12 @@ fn inline(text: &str) -> String {
     let mut out = String::new();
     for (n, part) in text.split('`').enumerate() {
         if n % 2 == 1 {
-            let _ = write!(out, "<code>{}</code>", escape(part));
+            out.push_str(&format!("<code>{}</code>", escape(part)));
             continue;
         }
         for (n, piece) in part.split("**").enumerate() {
             if n % 2 == 1 {
-                let _ = write!(out, "<strong>{}</strong>", escape(piece));
+                out.push_str(&format!("<strong>{}</strong>", escape(piece)));
             } else {
                 out.push_str(&escape(piece));
             }
@@ -79,10 +77,10 @@ pub(super) fn error_page(code: &str, text: &str) -> String {
     for paragraph in text.split("\n\n").map(str::trim).filter(|p| !p.is_empty()) {
         match paragraph.strip_prefix("# ") {
             Some(title) => {
-                let _ = write!(body, "<h1>{}</h1>", inline(title));
+                body.push_str(&format!("<h1>{}</h1>", inline(title)));
             }
             None => {
-                let _ = write!(body, "<p>{}</p>", inline(&paragraph.replace('\n', " ")));
+                body.push_str(&format!("<p>{}</p>", inline(&paragraph.replace('\n', " "))));
             }
         }
     }
@@ -95,10 +93,9 @@ pub(super) fn error_index(pages: &[(&str, &str)]) -> String {
     let mut body = String::from("<h1>Error codes</h1><ul>");
     for (code, _) in pages {
         let code = escape(code);
-        let _ = write!(
-            body,
+        body.push_str(&format!(
             "<li><a href=\"/docs/errors/{code}\"><code>{code}</code></a></li>"
-        );
+        ));
     }
     body.push_str("</ul>");
     page("Error codes", &body)
@@ -113,7 +110,10 @@ pub(super) fn calls_page(document: &Value) -> String {
     let mut body = format!(
         "<h1>Calls of the platform</h1><p>{}</p><p><a href=\"/openapi.json\">OpenAPI document</a> \
          · <a href=\"/docs/errors\">error codes</a></p>",
-        inline(text(document.get("info").unwrap_or(&Value::Null), "description"))
+        inline(text(
+            document.get("info").unwrap_or(&Value::Null),
+            "description"
+        ))
     );
     let mut tag = String::new();
     let paths = document.get("paths").and_then(Value::as_object);
@@ -126,7 +126,7 @@ pub(super) fn calls_page(document: &Value) -> String {
                 .unwrap_or("");
             if here != tag {
                 tag = here.to_owned();
-                let _ = write!(body, "<h2>{}</h2>", escape(&tag));
+                body.push_str(&format!("<h2>{}</h2>", escape(&tag)));
             }
             body.push_str(&call(method, path, operation));
         }
@@ -142,7 +142,10 @@ fn call(method: &str, path: &str, operation: &Value) -> String {
         escape(path),
         escape(text(operation, "summary"))
     );
-    let _ = write!(out, "<p>{}</p>", inline(text(operation, "description")));
+    out.push_str(&format!(
+        "<p>{}</p>",
+        inline(text(operation, "description"))
+    ));
     let scope = operation
         .get("security")
         .and_then(Value::as_array)
@@ -150,31 +153,29 @@ fn call(method: &str, path: &str, operation: &Value) -> String {
         .flatten()
         .find_map(|need| need.get(crate::guard::BEARER)?.get(0)?.as_str());
     if let Some(scope) = scope {
-        let _ = write!(out, "<p>Scope: <code>{}</code></p>", escape(scope));
+        out.push_str(&format!("<p>Scope: <code>{}</code></p>", escape(scope)));
     }
     let parameters = operation.get("parameters").and_then(Value::as_array);
     if let Some(parameters) = parameters.filter(|list| !list.is_empty()) {
         out.push_str("<table><tr><th>parameter</th><th>in</th><th></th></tr>");
         for parameter in parameters {
-            let _ = write!(
-                out,
+            out.push_str(&format!(
                 "<tr><td><code>{}</code></td><td>{}</td><td>{}</td></tr>",
                 escape(text(parameter, "name")),
                 escape(text(parameter, "in")),
                 inline(text(parameter, "description"))
-            );
+            ));
         }
         out.push_str("</table>");
     }
     out.push_str("<table><tr><th>answer</th><th></th></tr>");
     let responses = operation.get("responses").and_then(Value::as_object);
     for (status, response) in responses.into_iter().flatten() {
-        let _ = write!(
-            out,
+        out.push_str(&format!(
             "<tr><td>{}</td><td>{}</td></tr>",
             escape(status),
             inline(text(response, "description"))
-        );
+        ));
     }
     out.push_str("</table></details>");
     out

@@ -62,10 +62,7 @@ pub(crate) fn pages_router<S: Clone + Send + Sync + 'static>(
 
 fn answer(kind: &'static str, body: Bytes) -> Response {
     (
-        [
-            (CONTENT_TYPE, kind),
-            (CONTENT_SECURITY_POLICY, PAGE_POLICY),
-        ],
+        [(CONTENT_TYPE, kind), (CONTENT_SECURITY_POLICY, PAGE_POLICY)],
         body,
     )
         .into_response()

@@ -13,11 +13,7 @@ pub struct Code {
     pub title: &'static str,
 }
 
-const fn code(
-    name: &'static str,
-    status: StatusCode,
-    title: &'static str,
-) -> Code {
+const fn code(name: &'static str, status: StatusCode, title: &'static str) -> Code {
     Code {
         name,
         status,
@@ -45,11 +41,7 @@ impl Code {
         "The token may not do this",
     );
     /// Nothing lives at this path.
-    pub const NOT_FOUND: Self = code(
-        "not_found",
-        StatusCode::NOT_FOUND,
-        "There is no such thing",
-    );
+    pub const NOT_FOUND: Self = code("not_found", StatusCode::NOT_FOUND, "There is no such thing");
     /// No subscription of this id, or no single one of this organization.
     pub const SUBSCRIPTION_NOT_FOUND: Self = code(
         "subscription_not_found",

@@ -64,9 +64,10 @@ impl From<StoreError> for ApiError {
         let (code, detail) = match error.kind {
             StoreErrorKind::NotFound => (Code::NOT_FOUND, "it is not there (any more)"),
             StoreErrorKind::Conflict => (Code::CONFLICT, "it was changed meanwhile; try again"),
-            StoreErrorKind::AlreadyExists => {
-                (Code::ALREADY_EXISTS, "a thing of this name is there already")
-            }
+            StoreErrorKind::AlreadyExists => (
+                Code::ALREADY_EXISTS,
+                "a thing of this name is there already",
+            ),
             StoreErrorKind::Unavailable => (Code::UNAVAILABLE, "the store cannot be reached now"),
             StoreErrorKind::Corrupt => return Self::internal(error),
         };
@@ -86,7 +87,11 @@ mod tests {
             Problem {
                 line: Some(3),
                 column: Some(9),
-                ..Problem::new("plan \"free\": quota.units", ProblemCode::OutOfRange, "must be 1")
+                ..Problem::new(
+                    "plan \"free\": quota.units",
+                    ProblemCode::OutOfRange,
+                    "must be 1",
+                )
             },
             Problem::new("name", ProblemCode::Missing, "is missing"),
         ];

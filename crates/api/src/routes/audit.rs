@@ -8,7 +8,7 @@ use tollgate_store::{AuditEntry, Page};
 use utoipa::ToSchema;
 
 use crate::error::ApiResult;
-use crate::page::{LIMIT_MAX, List, LIMIT_DEFAULT};
+use crate::page::{LIMIT_DEFAULT, LIMIT_MAX, List};
 use crate::query::Query;
 use crate::state::ApiState;
 

@@ -108,11 +108,7 @@ pub async fn check_quota(
     let units = query.number("units", 1..=UNITS_MAX).unwrap_or(1);
     let subscription = query.text("subscription_id");
     let key = query.text("key_id");
-    let named = [
-        presented.is_some(),
-        subscription.is_some(),
-        key.is_some(),
-    ];
+    let named = [presented.is_some(), subscription.is_some(), key.is_some()];
     if named.into_iter().filter(|given| *given).count() > 1 {
         query.fail(
             "subscription_id",
@@ -197,4 +193,3 @@ fn presented_key(headers: &HeaderMap, query: &mut Query) -> Option<String> {
     }
     from_query.or(from_headers)
 }
-

@@ -154,7 +154,10 @@ mod tests {
         let shown = |limit| headline(&answer(limit, limits())).unwrap().name.to_string();
         assert_eq!(shown(Some("minute-subscription")), "minute-subscription");
         assert_eq!(shown(None), "day-key");
-        let windows = answer(None, vec![reading("minute-subscription", 9, Some(10), false)]);
+        let windows = answer(
+            None,
+            vec![reading("minute-subscription", 9, Some(10), false)],
+        );
         assert_eq!(&*headline(&windows).unwrap().name, "minute-subscription");
         assert!(headline(&answer(None, vec![])).is_none());
     }

@@ -126,26 +126,79 @@ macro_rules! object_calls {
 }
 
 object_calls!(
-    apis, Api, ApiObject, "An API with its routes.", "/api/v1/apis", "/api/v1/apis/{id}",
-    ["list_apis", "create_api", "get_api", "patch_api", "delete_api"]
+    apis,
+    Api,
+    ApiObject,
+    "An API with its routes.",
+    "/api/v1/apis",
+    "/api/v1/apis/{id}",
+    [
+        "list_apis",
+        "create_api",
+        "get_api",
+        "patch_api",
+        "delete_api"
+    ]
 );
 object_calls!(
-    plans, Plan, PlanObject, "A plan.", "/api/v1/plans", "/api/v1/plans/{id}",
-    ["list_plans", "create_plan", "get_plan", "patch_plan", "delete_plan"]
+    plans,
+    Plan,
+    PlanObject,
+    "A plan.",
+    "/api/v1/plans",
+    "/api/v1/plans/{id}",
+    [
+        "list_plans",
+        "create_plan",
+        "get_plan",
+        "patch_plan",
+        "delete_plan"
+    ]
 );
 object_calls!(
-    limits, Limit, LimitObject, "A named limit.", "/api/v1/limits", "/api/v1/limits/{id}",
-    ["list_limits", "create_limit", "get_limit", "patch_limit", "delete_limit"]
+    limits,
+    Limit,
+    LimitObject,
+    "A named limit.",
+    "/api/v1/limits",
+    "/api/v1/limits/{id}",
+    [
+        "list_limits",
+        "create_limit",
+        "get_limit",
+        "patch_limit",
+        "delete_limit"
+    ]
 );
 object_calls!(
-    organizations, Organization, OrganizationObject, "An organization.",
-    "/api/v1/organizations", "/api/v1/organizations/{id}",
-    ["list_organizations", "create_organization", "get_organization", "patch_organization", "delete_organization"]
+    organizations,
+    Organization,
+    OrganizationObject,
+    "An organization.",
+    "/api/v1/organizations",
+    "/api/v1/organizations/{id}",
+    [
+        "list_organizations",
+        "create_organization",
+        "get_organization",
+        "patch_organization",
+        "delete_organization"
+    ]
 );
 object_calls!(
-    subscriptions, Subscription, SubscriptionObject, "A subscription, with its state and usage.",
-    "/api/v1/subscriptions", "/api/v1/subscriptions/{id}",
-    ["list_subscriptions", "create_subscription", "get_subscription", "patch_subscription", "delete_subscription"]
+    subscriptions,
+    Subscription,
+    SubscriptionObject,
+    "A subscription, with its state and usage.",
+    "/api/v1/subscriptions",
+    "/api/v1/subscriptions/{id}",
+    [
+        "list_subscriptions",
+        "create_subscription",
+        "get_subscription",
+        "patch_subscription",
+        "delete_subscription"
+    ]
 );
 
 macro_rules! all_calls {

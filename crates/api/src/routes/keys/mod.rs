@@ -20,9 +20,5 @@ pub(super) fn calls() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
         .routes(routes!(list::list_keys, create::create_key))
         .routes(routes!(verify::verify_key))
-        .routes(routes!(
-            get::get_key,
-            patch::patch_key,
-            delete::delete_key
-        ))
+        .routes(routes!(get::get_key, patch::patch_key, delete::delete_key))
 }

@@ -62,15 +62,15 @@ pub async fn verify_key(
     JsonObject(input): JsonObject,
 ) -> ApiResult<Json<Verification>> {
     let (secret, scope) = read(input)?;
-    // No units: whether the key is good does not depend on what is left.
     let answer = state.decisions().check(&CheckRequest::Credential {
         secret,
         units: 0,
         address: None,
     });
+    let code = answer.code.filter(|code| is_about_the_key(*code));
     let mut shown = Verification {
-        valid: answer.allowed,
-        code: answer.code.map(DenialCode::as_str),
+        valid: answer.key.is_some() && code.is_none(),
+        code: code.map(DenialCode::as_str),
         limits: Standing::all_of(&answer),
         ..Verification::default()
     };
@@ -83,6 +83,23 @@ pub async fn verify_key(
         }
     }
     Ok(Json(shown))
+}
+
+/// Whether a refusal lasts whatever is left of limits and whatever the gateway's own state is.
+fn is_about_the_key(code: DenialCode) -> bool {
+    matches!(
+        code,
+        DenialCode::KeyMissing
+            | DenialCode::KeyInvalid
+            | DenialCode::KeyExpired
+            | DenialCode::KeyRevoked
+            | DenialCode::KeyDisabled
+            | DenialCode::ApiNotSubscribed
+            | DenialCode::AddressNotAllowed
+            | DenialCode::ScopeMissing
+            | DenialCode::SubscriptionSuspended
+            | DenialCode::SubscriptionCancelled
+    )
 }
 
 fn read(input: Map<String, Value>) -> ApiResult<(String, Option<String>)> {

@@ -13,7 +13,10 @@ use crate::state::ApiState;
 /// Which span of time. Nothing at all is the last 24 hours.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "declares parameters; they are read by `read_span`")]
+#[expect(
+    dead_code,
+    reason = "declares parameters; they are read by `read_span`"
+)]
 pub struct SpanParams {
     /// First instant inside (RFC 3339).
     from: Option<String>,
@@ -28,7 +31,10 @@ pub struct SpanParams {
 /// Whose usage. All that are given must hold.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "declares parameters; they are read by `read_filter`")]
+#[expect(
+    dead_code,
+    reason = "declares parameters; they are read by `read_filter`"
+)]
 pub struct FilterParams {
     /// Only this subscription's.
     subscription_id: Option<String>,
@@ -84,7 +90,11 @@ pub fn read_filter(state: &ApiState, query: &mut Query) -> ApiResult<Filter> {
         let found = lookup::subscription(state, &user)?;
         match &subscription {
             Some(other) if *other != found => {
-                query.fail("user_id", "duplicate", "names another subscription than subscription_id");
+                query.fail(
+                    "user_id",
+                    "duplicate",
+                    "names another subscription than subscription_id",
+                );
             }
             _ => subscription = Some(found),
         }

@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
+use tollgate_metering::MeteringError;
 use tollgate_metering::question::RecordsQuestion;
 use tollgate_model::{EventId, Outcome};
-use tollgate_store::UsageRecord;
+use tollgate_store::{StoreErrorKind, UsageRecord};
 use utoipa::ToSchema;
 
 use super::filter::{FilterParams, SpanParams, read_filter, read_span};
 use super::wire::ms;
-use crate::error::ApiResult;
+use crate::error::{ApiError, ApiResult};
 use crate::page::{List, read_page};
 use crate::query::Query;
 use crate::state::ApiState;
@@ -181,7 +182,10 @@ pub async fn usage_records(
     let status = query
         .number("status", 100..=999)
         .and_then(|status| u16::try_from(status).ok());
-    let outcomes: Vec<&str> = Outcome::ALL.iter().map(|outcome| outcome.as_str()).collect();
+    let outcomes: Vec<&str> = Outcome::ALL
+        .iter()
+        .map(|outcome| outcome.as_str())
+        .collect();
     let outcome = query.choice("outcome", &outcomes.join(", "), Outcome::parse);
     let address = query.choice("address", "an IP address", |text| {
         text.parse::<std::net::IpAddr>().ok()
@@ -202,6 +206,14 @@ pub async fn usage_records(
         cursor: page.cursor,
         ..RecordsQuestion::in_span(span)
     };
-    let found = state.metering().records(&question).await?;
-    Ok(Json(List::of(found, Record::of)))
+    match state.metering().records(&question).await {
+        Ok(found) => Ok(Json(List::of(found, Record::of))),
+        Err(MeteringError::Store(error))
+            if error.kind == StoreErrorKind::NotFound && question.cursor.is_some() =>
+        {
+            let detail = "is not a cursor that a list answered";
+            Err(ApiError::invalid_field("cursor", "invalid", detail))
+        }
+        Err(error) => Err(error.into()),
+    }
 }

@@ -76,8 +76,14 @@ fn quotas_of(state: &ApiState, filter: &Filter) -> Vec<NearLimit> {
             let named = filter.subscription.as_ref();
             named.is_none_or(|id| *id == subscription.id)
                 && organization.is_none_or(|id| *id == subscription.organization)
-                && filter.plan.as_ref().is_none_or(|id| *id == subscription.plan)
-                && filter.api.as_ref().is_none_or(|id| subscription.apis.contains(id))
+                && filter
+                    .plan
+                    .as_ref()
+                    .is_none_or(|id| *id == subscription.plan)
+                && filter
+                    .api
+                    .as_ref()
+                    .is_none_or(|id| subscription.apis.contains(id))
         })
         .collect();
     subscriptions.sort_by(|a, b| a.id.cmp(&b.id));

@@ -42,7 +42,11 @@ pub async fn usage_top(
     let span = read_span(&mut query, state.metering().now());
     let filter = read_filter(&state, &mut query)?;
     let by = query
-        .choice("by", "route, key, organization, address, country", TopBy::parse)
+        .choice(
+            "by",
+            "route, key, organization, address, country",
+            TopBy::parse,
+        )
         .unwrap_or(TopBy::Route);
     let limit = query
         .number("limit", 1..=u64::from(TOP_ITEMS_MAX))
