@@ -29,6 +29,7 @@ mod query;
 mod redact;
 mod routes;
 mod state;
+mod throttle;
 
 use std::sync::Arc;
 

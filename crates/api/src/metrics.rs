@@ -68,3 +68,26 @@ impl ApiMetrics {
         self.latency.observe(latency_us as f64 / 1_000_000.0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_are_counted_by_method_and_status() {
+        let metrics = ApiMetrics::default();
+        let mut registry = Registry::default();
+        metrics.register(&mut registry);
+        metrics.answered(&Method::GET, StatusCode::OK, 1_500);
+        metrics.answered(&Method::PUT, StatusCode::METHOD_NOT_ALLOWED, 10);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        for line in [
+            "tollgate_api_requests_total{method=\"GET\",status=\"200\"} 1",
+            "tollgate_api_requests_total{method=\"OTHER\",status=\"405\"} 1",
+            "tollgate_api_latency_seconds_count 2",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+    }
+}

@@ -2,8 +2,12 @@
 
 use axum::Router;
 use serde_json::json;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::openapi::{
+    ContentBuilder, OpenApi as Document, Ref, RefOr, Required, Response, ResponseBuilder,
+};
 use utoipa::{OpenApi, PartialSchema, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 
@@ -52,6 +56,11 @@ fn add_common(document: &mut Document) {
         .responses
         .insert("Problem".to_owned(), RefOr::T(problem_response()));
     for item in document.paths.paths.values_mut() {
+        if let Some(post) = &mut item.post {
+            post.parameters
+                .get_or_insert_default()
+                .push(RefOr::T(idempotency_key()));
+        }
         let operations = [
             &mut item.get,
             &mut item.post,
@@ -65,6 +74,20 @@ fn add_common(document: &mut Document) {
                 .or_insert_with(|| RefOr::Ref(Ref::from_response_name("Problem")));
         }
     }
+}
+
+fn idempotency_key() -> Parameter {
+    let text = ObjectBuilder::new().schema_type(Type::String).build();
+    ParameterBuilder::new()
+        .name("Idempotency-Key")
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .schema(Some(text))
+        .description(Some(
+            "1 to 255 visible ASCII characters. The same call with the same key is answered \
+             again, not done again, for 24 hours and until a restart.",
+        ))
+        .build()
 }
 
 fn problem_response() -> Response {

@@ -4,9 +4,11 @@
 //! compared, so that another spelling of the name does not let a value through.
 
 use http::Uri;
+use tollgate_model::KeySecret;
 
 use crate::query::decode;
 
+const REDACTED: &str = "REDACTED";
 /// Longest target that is logged, in bytes.
 const TARGET_BYTES_MAX: usize = 1_024;
 
@@ -26,7 +28,8 @@ const SECRET_NAMES: [&str; 9] = [
 /// Path and query without secrets, cut to a bounded length.
 #[must_use]
 pub fn target(uri: &Uri) -> String {
-    let mut out = cut(uri.path());
+    let path: Vec<&str> = uri.path().split('/').map(segment).collect();
+    let mut out = path.join("/");
     if let Some(query) = uri.query() {
         out.push('?');
         let shown: Vec<String> = query.split('&').map(part).collect();
@@ -35,11 +38,20 @@ pub fn target(uri: &Uri) -> String {
     cut(&out)
 }
 
+/// A key where its id belongs is a slip that must not end in a log.
+fn segment(text: &str) -> &str {
+    if KeySecret::has_valid_checksum(text) {
+        REDACTED
+    } else {
+        text
+    }
+}
+
 fn part(text: &str) -> String {
-    let Some((name, _)) = text.split_once('=') else {
+    let Some((name, value)) = text.split_once('=') else {
         // A bare value could be a key pasted in the wrong place.
         return if text.len() > 32 {
-            "REDACTED".to_owned()
+            REDACTED.to_owned()
         } else {
             text.to_owned()
         };
@@ -53,8 +65,8 @@ fn part(text: &str) -> String {
             .collect();
         SECRET_NAMES.contains(&plain.as_str())
     });
-    if is_secret {
-        format!("{name}=REDACTED")
+    if is_secret || KeySecret::has_valid_checksum(value) {
+        format!("{name}={REDACTED}")
     } else {
         text.to_owned()
     }

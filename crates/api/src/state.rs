@@ -12,6 +12,7 @@ use tollgate_store::Store;
 use crate::idempotency::Replays;
 use crate::metrics::ApiMetrics;
 use crate::options::Options;
+use crate::throttle::Throttle;
 
 /// Why what waits could not be made visible; the text is shown to the caller.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -46,10 +47,16 @@ pub struct ApiParts {
     pub options: Options,
 }
 
+/// Calls a second that one address may make with no more than a key.
+const OPEN_CALLS_MAX: usize = 10;
+/// Addresses that are counted apart.
+const OPEN_ADDRESSES_MAX: usize = 10_000;
+
 struct Inner {
     parts: ApiParts,
     replays: Arc<Replays>,
     tasks: TaskTracker,
+    throttle: Throttle,
 }
 
 /// What handlers work with; clones share it.
@@ -65,6 +72,7 @@ impl ApiState {
             parts,
             replays: Arc::new(replays),
             tasks: TaskTracker::new(),
+            throttle: Throttle::new(OPEN_CALLS_MAX, OPEN_ADDRESSES_MAX),
         }))
     }
 
@@ -113,6 +121,10 @@ impl ApiState {
 
     pub(crate) fn replays(&self) -> &Arc<Replays> {
         &self.0.replays
+    }
+
+    pub(crate) fn throttle(&self) -> &Throttle {
+        &self.0.throttle
     }
 
     pub(crate) fn tasks(&self) -> &TaskTracker {

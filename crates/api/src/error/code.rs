@@ -96,6 +96,12 @@ impl Code {
         StatusCode::UNPROCESSABLE_ENTITY,
         "The idempotency key belongs to another request",
     );
+    /// Asked too often from one address.
+    pub const RATE_LIMITED: Self = code(
+        "rate_limited",
+        StatusCode::TOO_MANY_REQUESTS,
+        "Asked too often",
+    );
     /// A fault of ours.
     pub const INTERNAL: Self = code(
         "internal",
@@ -116,7 +122,7 @@ impl Code {
     );
 
     /// Every code, by status.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::REQUEST_INVALID,
         Self::UNAUTHENTICATED,
         Self::FORBIDDEN,
@@ -130,6 +136,7 @@ impl Code {
         Self::BODY_TOO_LARGE,
         Self::UNPROCESSABLE,
         Self::IDEMPOTENCY_MISMATCH,
+        Self::RATE_LIMITED,
         Self::INTERNAL,
         Self::UNAVAILABLE,
         Self::TIMEOUT,

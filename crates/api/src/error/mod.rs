@@ -28,6 +28,9 @@ pub type ApiResult<T> = Result<T, ApiError>;
 /// Seconds after which a caller may try again when nothing better is known.
 const RETRY_AFTER_S: u64 = 1;
 
+/// Most fields that `detail` names; `errors` has all.
+const FIELDS_NAMED_MAX: usize = 8;
+
 /// What is wrong with one field or parameter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
@@ -93,17 +96,19 @@ impl ApiError {
     /// 400 with everything that is wrong.
     #[must_use]
     pub fn invalid(errors: Vec<FieldError>) -> Self {
-        let fields: Vec<&str> = errors
+        let mut fields: Vec<&str> = errors
             .iter()
             .map(|error| error.field.as_str())
             .filter(|field| !field.is_empty())
             .collect();
-        let detail = if fields.is_empty() {
-            errors
+        let more = fields.len().saturating_sub(FIELDS_NAMED_MAX);
+        fields.truncate(FIELDS_NAMED_MAX);
+        let detail = match (fields.is_empty(), more) {
+            (true, _) => errors
                 .first()
-                .map_or_else(|| "not valid".to_owned(), |error| error.detail.clone())
-        } else {
-            format!("not valid: {}", fields.join(", "))
+                .map_or_else(|| "not valid".to_owned(), |error| error.detail.clone()),
+            (false, 0) => format!("not valid: {}", fields.join(", ")),
+            (false, more) => format!("not valid: {} and {more} more", fields.join(", ")),
         };
         Self {
             errors,
@@ -238,6 +243,14 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), Code::ALL.len());
         assert!(Code::ALL.iter().all(|code| code.status.as_u16() >= 400));
+    }
+
+    #[test]
+    fn the_detail_stays_short_however_much_is_wrong() {
+        let errors = |count| (0..count).map(|n| FieldError::new(format!("f{n}"), "x", "y"));
+        let detail = |count| ApiError::invalid(errors(count).collect()).detail;
+        assert_eq!(detail(2), "not valid: f0, f1");
+        assert!(detail(200).ends_with("f7 and 192 more"));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! `GET /api/v1/quota/check`: would a call pass, and what is left.
 
+use std::net::IpAddr;
+
 use axum::Json;
 use axum::extract::State;
 use http::HeaderMap;
@@ -121,7 +123,7 @@ pub async fn check_quota(
         (Some(secret), _, _) => CheckRequest::Credential {
             secret,
             units,
-            address: peer.0,
+            address: caller_address(&state, &headers, peer).await?,
         },
         (None, Some(id), _) => {
             require_decide(&state, &headers).await?;
@@ -137,6 +139,18 @@ pub async fn check_quota(
         (None, None, None) => return check_bearer(&state, &headers, units, peer).await,
     };
     Ok(Json(QuotaCheck::of(&state.decisions().check(&request))))
+}
+
+/// Where the key's owner is: here, unless a service asks on its behalf.
+async fn caller_address(
+    state: &ApiState,
+    headers: &HeaderMap,
+    peer: Peer,
+) -> ApiResult<Option<IpAddr>> {
+    match authenticate(state, headers).await? {
+        Some(_service) => Ok(None),
+        None => Ok(peer.0),
+    }
 }
 
 /// With nothing but `Authorization`, it may be the caller's own key.

@@ -58,7 +58,7 @@ impl Me {
 /// The caller's own key.
 ///
 /// Called with the key itself (`X-API-Key`, `X-Subscription-Key` or `Authorization: Bearer`):
-/// plan, limits, what is used and when it resets. Consumes nothing.
+/// plan, limits, what is used and when it resets. Consumes nothing; 10 calls a second and address.
 #[utoipa::path(
     get, path = "/api/v1/me", tag = "Decisions",
     operation_id = "get_me",
@@ -70,6 +70,17 @@ pub async fn get_me(
     headers: HeaderMap,
     peer: Peer,
 ) -> ApiResult<Json<Me>> {
+    let now = state.clock().now().ticks;
+    if peer
+        .0
+        .is_some_and(|address| !state.throttle().admit(address, now))
+    {
+        let error = ApiError::new(Code::RATE_LIMITED, "10 calls a second and address");
+        return Err(ApiError {
+            retry_after_s: Some(1),
+            ..error
+        });
+    }
     let secret = match key_header(&headers)? {
         Some(key) => key,
         None => bearer(&headers)

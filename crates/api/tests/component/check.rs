@@ -214,3 +214,28 @@ async fn a_caller_sees_its_own_key() {
     let answer = app.call_with("GET", "/api/v1/me", &headers, "").await;
     assert_eq!(answer.problem(401), "unauthenticated");
 }
+
+#[tokio::test]
+async fn an_address_may_ask_for_itself_ten_times_a_second() {
+    let app = App::start().await;
+    let key = app.key("acme-widgets").await;
+    let ask = async |address: &str| {
+        let mut request = request("GET", "/api/v1/me", String::new());
+        let secret = key["key"].as_str().unwrap().parse().unwrap();
+        request.headers_mut().insert("x-api-key", secret);
+        let address: std::net::SocketAddr = address.parse().unwrap();
+        request
+            .extensions_mut()
+            .insert(axum::extract::ConnectInfo(address));
+        app.send(request).await
+    };
+    for _ in 0..10 {
+        ask("192.0.2.1:1000").await.expect(200);
+    }
+    let answer = ask("192.0.2.1:2000").await;
+    assert_eq!(answer.problem(429), "rate_limited");
+    assert_eq!(answer.header("retry-after"), "1");
+    ask("192.0.2.2:1000").await.expect(200);
+    app.clock.advance_s(1);
+    ask("192.0.2.1:1000").await.expect(200);
+}
