@@ -43,8 +43,13 @@ impl Entry {
 
     fn from_stored(stored: &CatalogObject) -> Result<Self, Vec<Problem>> {
         let name = ObjectKey::new(stored.kind, &stored.id).to_string();
-        let json: Json = serde_json::from_str(&stored.document)
-            .map_err(|error| vec![Problem::new(&*name, ProblemCode::Invalid, error.to_string())])?;
+        let json: Json = serde_json::from_str(&stored.document).map_err(|error| {
+            vec![Problem::new(
+                &*name,
+                ProblemCode::Invalid,
+                error.to_string(),
+            )]
+        })?;
         let document = Document::from_json(&json);
         let reader = Reader::new(&document);
         let draft = read_object(reader.root(), stored.kind, Source::Stored);

@@ -31,8 +31,10 @@ const JOURNAL_FULL: [(&str, JournalFull); 2] = [
     ("declare_loss", JournalFull::DeclareLoss),
 ];
 const MODES: [(&str, Mode); 2] = [("enforce", Mode::Enforce), ("observe", Mode::Observe)];
-const ENCODED_SLASH: [(&str, EncodedSlash); 2] =
-    [("refuse", EncodedSlash::Refuse), ("pass", EncodedSlash::Pass)];
+const ENCODED_SLASH: [(&str, EncodedSlash); 2] = [
+    ("refuse", EncodedSlash::Refuse),
+    ("pass", EncodedSlash::Pass),
+];
 const UNLISTED: [(&str, Unlisted); 2] = [("pass", Unlisted::Pass), ("refuse", Unlisted::Refuse)];
 
 /// Reads an API with its routes.
@@ -144,9 +146,7 @@ fn read_upstreams(field: Field<'_>) -> Option<Vec<Upstream>> {
 }
 
 fn read_host(field: Field<'_>) -> Option<String> {
-    field.parse(|text| {
-        crate::document::check_host(text).map(|()| text.to_ascii_lowercase())
-    })
+    field.parse(|text| crate::document::check_host(text).map(|()| text.to_ascii_lowercase()))
 }
 
 fn read_path_prefix(table: &Table<'_>, no_host: bool) -> Option<String> {
@@ -178,12 +178,17 @@ fn read_path_prefix(table: &Table<'_>, no_host: bool) -> Option<String> {
 
 fn read_key_prefix(text: &str) -> Result<String, &'static str> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
-    let starts_well = text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+    let starts_well = text
+        .bytes()
+        .next()
+        .is_some_and(|b| b.is_ascii_alphanumeric());
     let ends_well = !text.ends_with('_') && text != "test" && !text.ends_with("_test");
     if starts_well && ends_well && text.len() <= 32 && text.bytes().all(plain) {
         Ok(text.to_owned())
     } else {
-        Err("a key prefix is 1 to 32 letters, digits, - and _, begins with a letter or digit, and does not end in _ or _test")
+        Err(
+            "a key prefix is 1 to 32 letters, digits, - and _, begins with a letter or digit, and does not end in _ or _test",
+        )
     }
 }
 

@@ -97,7 +97,9 @@ pub(super) fn read_subscription(table: &Table<'_>, source: Source) -> Option<Sub
         }
         Some(apis)
     });
-    let plan = table.required_as("plan", &["tier"]).and_then(read_reference);
+    let plan = table
+        .required_as("plan", &["tier"])
+        .and_then(read_reference);
     let time_zone = match table.optional("time_zone") {
         Some(field) => field.parse(read_zone),
         None => Some(TimeZone::UTC),

@@ -13,43 +13,46 @@ const OBJECTS_MAX: usize = 500_000;
 /// What a file declares, each with its place in the file.
 #[derive(Debug)]
 pub struct DeclaredFile<'r> {
-    /// In the order of kinds in which references point backwards.
+    /// What could be read, in the order of kinds in which references point backwards.
     pub objects: Vec<(ObjectKey, Draft, Field<'r>)>,
+    /// Every id in the file, of objects that could not be read too.
+    pub named: HashSet<ObjectKey>,
 }
 
 /// Reads `catalog.toml`: every kind, every field. Problems are left with the reader; what could
 /// be read is answered in any case, so that checks between objects can add theirs.
 #[must_use]
 pub fn read_file<'r>(reader: &'r Reader<'r>) -> DeclaredFile<'r> {
-    let mut objects = Vec::new();
+    let mut file = DeclaredFile {
+        objects: Vec::new(),
+        named: HashSet::new(),
+    };
     // The root of a document is always a table.
     let _read: Option<()> = reader.root().table(|table| {
         for kind in ObjectKind::ALL {
-            read_kind(table, kind, &mut objects);
+            read_kind(table, kind, &mut file);
         }
         Some(())
     });
-    DeclaredFile { objects }
+    file
 }
 
-fn read_kind<'r>(
-    table: &Table<'r>,
-    kind: ObjectKind,
-    objects: &mut Vec<(ObjectKey, Draft, Field<'r>)>,
-) {
+fn read_kind<'r>(table: &Table<'r>, kind: ObjectKind, file: &mut DeclaredFile<'r>) {
     let Some(field) = table.optional(kind.as_str()) else {
         return;
     };
     if field.is_table() {
-        let detail = format!("write [[{0}]] with two brackets: there may be several", kind.as_str());
+        let detail = format!(
+            "write [[{0}]] with two brackets: there may be several",
+            kind.as_str()
+        );
         field.problem(ProblemCode::WrongType, detail);
         return;
     }
-    let mut ids = HashSet::new();
     for item in field.items(OBJECTS_MAX).unwrap_or_default() {
         // The id is looked at by itself, so that two broken objects of one id are told too.
         if let Some(id) = find_id(item)
-            && !ids.insert(id)
+            && !file.named.insert(ObjectKey::new(kind, id))
         {
             let detail = format!("another {} has the id \"{id}\"", kind.as_str());
             item.problem_at(&[Step::Name("id")], ProblemCode::Duplicate, detail);
@@ -59,7 +62,7 @@ fn read_kind<'r>(
         if let Some(draft) = read_object(item, kind, Source::File)
             && let Some(id) = find_id(item)
         {
-            objects.push((ObjectKey::new(kind, id), draft, item));
+            file.objects.push((ObjectKey::new(kind, id), draft, item));
         }
     }
 }

@@ -134,7 +134,10 @@ pub(crate) fn read_scope(field: Field<'_>) -> Option<String> {
 pub(super) fn document(limit: &RateLimit) -> Json {
     let mut document = inline_limit_document(limit);
     if let Some(fields) = document.as_object_mut() {
-        fields.insert("id".to_owned(), json!(limit.id.as_ref().map(LimitId::as_str)));
+        fields.insert(
+            "id".to_owned(),
+            json!(limit.id.as_ref().map(LimitId::as_str)),
+        );
     }
     document
 }

@@ -26,6 +26,10 @@ pub(crate) use limit::{
     inline_limit_document, quota_document, read_inline_limit, read_quota, read_scope,
 };
 pub(crate) use object::read_object;
+pub(crate) use resolve::references;
 
 /// A commented catalog with the shipped plans; what `tollgate init` writes.
 pub const EXAMPLE_CATALOG: &str = include_str!("example.toml");
+
+#[cfg(test)]
+mod tests;

@@ -4,9 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde_json::Value as Json;
-use tollgate_model::{
-    Api, Organization, OrganizationId, Plan, RateLimit, Subscription, Timestamp,
-};
+use tollgate_model::{Api, Organization, OrganizationId, Plan, RateLimit, Subscription, Timestamp};
 use tollgate_store::ObjectKind;
 
 use super::customer::{self, SubscriptionDraft};

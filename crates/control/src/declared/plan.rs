@@ -1,9 +1,7 @@
 //! Plans.
 
 use serde_json::{Value as Json, json};
-use tollgate_model::{
-    Currency, Every, OveragePrice, PeriodBasis, Plan, PlanId, PlanPrice,
-};
+use tollgate_model::{Currency, Every, OveragePrice, PeriodBasis, Plan, PlanId, PlanPrice};
 
 use super::limit::{quota_document, read_every, read_quota, read_scope, read_uses, uses_document};
 use super::object::{Source, read_id, read_name};
@@ -24,7 +22,9 @@ pub(super) fn read(table: &Table<'_>, source: Source) -> Option<Plan> {
     let id = read_id(table, source, PlanId::declared, PlanId::new);
     let name = read_name(table, id.as_ref().map(PlanId::as_str));
     let version = match source {
-        Source::Stored => table.required("version").and_then(|f| f.integer_u32(1..=u32::MAX)),
+        Source::Stored => table
+            .required("version")
+            .and_then(|f| f.integer_u32(1..=u32::MAX)),
         _ => Some(0),
     };
     let price = optional(table.optional("price"), read_price);
@@ -35,7 +35,9 @@ pub(super) fn read(table: &Table<'_>, source: Source) -> Option<Plan> {
         None => Some(PeriodBasis::Calendar),
     };
     let limits = read_uses(table);
-    let scopes = optional(table.optional("scopes"), |f| f.distinct(SCOPES_MAX, read_scope));
+    let scopes = optional(table.optional("scopes"), |f| {
+        f.distinct(SCOPES_MAX, read_scope)
+    });
     let keys_max = optional(table.optional("keys_max"), |f| {
         f.integer_u32(0..=KEYS_MAX_LARGEST)
     });
@@ -71,7 +73,9 @@ pub(super) fn optional<'r, T>(
 fn read_price(field: Field<'_>) -> Option<PlanPrice> {
     field.table(|table| {
         let amount = table.required("amount").and_then(read_amount);
-        let currency = table.required("currency").and_then(|f| f.parse(Currency::parse));
+        let currency = table
+            .required("currency")
+            .and_then(|f| f.parse(Currency::parse));
         let every = if table.has("every") {
             read_every(table)
         } else {
@@ -145,9 +149,8 @@ pub(super) fn document(plan: &Plan) -> Json {
             "every": price.every.as_str(),
         })
     };
-    let overage = |overage: &OveragePrice| {
-        json!({ "price": overage.price.to_string(), "per": overage.per })
-    };
+    let overage =
+        |overage: &OveragePrice| json!({ "price": overage.price.to_string(), "per": overage.per });
     let basis = BASES.iter().find(|(_, basis)| *basis == plan.period);
     json!({
         "id": plan.id.as_str(),

@@ -58,8 +58,8 @@ impl Place {
 pub struct Fault {
     /// The object at fault.
     pub object: ObjectKey,
-    /// The other one, where both are equally at fault.
-    pub other: Option<ObjectKey>,
+    /// The object that it refers to, or that has what it wants.
+    pub about: ObjectKey,
     /// The field.
     pub place: Place,
     /// What kind of problem it is.
@@ -71,12 +71,15 @@ pub struct Fault {
 /// What an object refers to.
 pub(crate) fn references(object: &Object) -> Vec<(Place, ObjectKey)> {
     let named = |limits: &[LimitUse], place: &dyn Fn(usize) -> Place| {
-        let named = limits.iter().enumerate().filter_map(|(n, used)| match used {
-            LimitUse::Named(id) => {
-                Some((place(n), ObjectKey::new(ObjectKind::Limit, id.as_str())))
-            }
-            LimitUse::Inline(_) => None,
-        });
+        let named = limits
+            .iter()
+            .enumerate()
+            .filter_map(|(n, used)| match used {
+                LimitUse::Named(id) => {
+                    Some((place(n), ObjectKey::new(ObjectKind::Limit, id.as_str())))
+                }
+                LimitUse::Inline(_) => None,
+            });
         named.collect::<Vec<_>>()
     };
     match object {
@@ -119,10 +122,10 @@ pub fn check_references(entries: &Entries) -> Vec<Fault> {
             if !entries.contains_key(&target) {
                 faults.push(Fault {
                     object: key.clone(),
-                    other: None,
                     place,
                     code: ProblemCode::Unresolved,
                     detail: unresolved(&target, entries),
+                    about: target,
                 });
             }
         }
@@ -131,7 +134,7 @@ pub fn check_references(entries: &Entries) -> Vec<Fault> {
             if let Some(other) = addresses.insert(address, key) {
                 faults.push(Fault {
                     object: key.clone(),
-                    other: Some(other.clone()),
+                    about: other.clone(),
                     place: Place::Prefix,
                     code: ProblemCode::Duplicate,
                     detail: taken_address(api, other, key),

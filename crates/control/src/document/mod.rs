@@ -10,6 +10,7 @@
 //! **Does not own** what the fields mean: `declared`, `keys` and the process's configuration do.
 
 mod field;
+mod merge;
 mod near;
 mod problem;
 mod reader;
@@ -24,6 +25,8 @@ pub use table::Table;
 pub use tree::{Document, Entry, Node, Position, Value};
 pub use units::duration_text;
 
+pub(crate) use merge::merge_patch;
 pub(crate) use near::nearest;
+pub(crate) use reader::path_text;
 pub(crate) use table::snake_case;
 pub(crate) use units::check_host;

@@ -123,19 +123,7 @@ impl<'d> Reader<'d> {
                 name.push_str(": ");
             }
         }
-        let mut first = true;
-        for step in rest {
-            match step {
-                Step::Name(field) => {
-                    if !first {
-                        name.push('.');
-                    }
-                    name.push_str(field);
-                }
-                Step::Index(n) => name.push_str(&format!("[{n}]")),
-            }
-            first = false;
-        }
+        name.push_str(&path_text(rest));
         name
     }
 
@@ -147,6 +135,19 @@ impl<'d> Reader<'d> {
             _ => None,
         }
     }
+}
+
+/// A way into a document as text: `route[0].cost`.
+pub(crate) fn path_text(path: &[Step<'_>]) -> String {
+    let mut text = String::new();
+    for step in path {
+        match step {
+            Step::Name(field) if text.is_empty() => text.push_str(field),
+            Step::Name(field) => text.push_str(&format!(".{field}")),
+            Step::Index(n) => text.push_str(&format!("[{n}]")),
+        }
+    }
+    text
 }
 
 /// The part of a node that a step leads to.

@@ -134,8 +134,13 @@ impl<'r> Table<'r> {
     }
 
     fn entry_problem(&self, entry: &Entry, code: ProblemCode, detail: String) {
-        self.reader
-            .report_at(self.node, &[Step::Name(&entry.name)], entry.at, code, detail);
+        self.reader.report_at(
+            self.node,
+            &[Step::Name(&entry.name)],
+            entry.at,
+            code,
+            detail,
+        );
     }
 
     fn is_spelled(&self, entry: &Entry, name: &str) -> bool {

@@ -44,17 +44,20 @@ impl Field<'_> {
     #[must_use]
     pub fn network(&self) -> Option<IpNet> {
         self.parse(|text| {
-            let network = match text.parse::<IpNet>() {
-                Ok(network) => network,
-                Err(_) => IpNet::from(
-                    text.parse::<std::net::IpAddr>()
-                        .map_err(|_| "not a network such as 10.0.0.0/8 or 2001:db8::/32".to_owned())?,
-                ),
-            };
+            let network =
+                match text.parse::<IpNet>() {
+                    Ok(network) => network,
+                    Err(_) => IpNet::from(text.parse::<std::net::IpAddr>().map_err(|_| {
+                        "not a network such as 10.0.0.0/8 or 2001:db8::/32".to_owned()
+                    })?),
+                };
             if network.trunc() == network {
                 Ok(network)
             } else {
-                Err(format!("has bits beyond its prefix: write {}", network.trunc()))
+                Err(format!(
+                    "has bits beyond its prefix: write {}",
+                    network.trunc()
+                ))
             }
         })
     }
@@ -163,7 +166,10 @@ fn parse_origin(text: &str) -> Result<Upstream, &'static str> {
         Some(rest) => {
             let (host, port) = rest.split_once(']').ok_or(FORM)?;
             host.parse::<std::net::Ipv6Addr>().map_err(|_| FORM)?;
-            (host, port.strip_prefix(':').or(port.is_empty().then_some("")))
+            (
+                host,
+                port.strip_prefix(':').or(port.is_empty().then_some("")),
+            )
         }
         None => match rest.split_once(':') {
             Some((host, port)) => (host, Some(port)),
@@ -175,7 +181,11 @@ fn parse_origin(text: &str) -> Result<Upstream, &'static str> {
         "" if rest.ends_with(':') => return Err(FORM),
         "" if tls => 443,
         "" => 80,
-        port => port.parse().ok().filter(|port| *port > 0).ok_or("the port must be 1 to 65535")?,
+        port => port
+            .parse()
+            .ok()
+            .filter(|port| *port > 0)
+            .ok_or("the port must be 1 to 65535")?,
     };
     if !named {
         return Err(FORM);
@@ -211,7 +221,15 @@ mod tests {
 
     #[test]
     fn durations_print_in_the_form_that_reads_back() {
-        for us in [0, 1, 250_000, 5_000_000, 86_400_000_000, 90_000_000, u64::MAX / 4] {
+        for us in [
+            0,
+            1,
+            250_000,
+            5_000_000,
+            86_400_000_000,
+            90_000_000,
+            u64::MAX / 4,
+        ] {
             assert_eq!(parse_duration_us(&duration_text(us)), Ok(us));
         }
         assert_eq!(duration_text(2_000_000), "2s");
@@ -227,8 +245,14 @@ mod tests {
                 port,
             })
         };
-        assert_eq!(parse_origin("http://127.0.0.1:9001"), upstream(false, "127.0.0.1", 9001));
-        assert_eq!(parse_origin("https://API.example.com/"), upstream(true, "api.example.com", 443));
+        assert_eq!(
+            parse_origin("http://127.0.0.1:9001"),
+            upstream(false, "127.0.0.1", 9001)
+        );
+        assert_eq!(
+            parse_origin("https://API.example.com/"),
+            upstream(true, "api.example.com", 443)
+        );
         assert_eq!(parse_origin("http://[::1]:80"), upstream(false, "::1", 80));
         assert_eq!(parse_origin("http://[::1]"), upstream(false, "::1", 80));
         for bad in [
