@@ -134,10 +134,7 @@ pub(crate) fn periods_of(event: &UsageEvent) -> impl Iterator<Item = (PeriodScop
         .zip(event.key_period)
         .map(|(id, start)| (PeriodScope::Key(id), start));
     let charged = event.units > 0;
-    subscription
-        .into_iter()
-        .chain(key)
-        .filter(move |_| charged)
+    subscription.into_iter().chain(key).filter(move |_| charged)
 }
 
 fn add_to_buckets(

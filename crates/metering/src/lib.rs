@@ -26,6 +26,8 @@ mod retain;
 mod service;
 mod ship;
 mod source;
+#[cfg(test)]
+mod tests;
 
 pub use error::{Lag, MeteringError, MeteringResult};
 pub use fold::{Folded, LABEL_NAMES_MAX, LABEL_VALUES_MAX, LabelValues, fold};

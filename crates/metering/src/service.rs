@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use tollgate_model::{
-    Clock, Every, KeyId, PeriodBasis, SubscriptionId, Timestamp, period_at,
-};
+use tollgate_model::{Clock, Every, KeyId, PeriodBasis, SubscriptionId, Timestamp, period_at};
 use tollgate_store::{PeriodScope, UsageStore};
 
 use crate::question::{Filter, Span};

@@ -6,6 +6,8 @@ use std::pin::Pin;
 use tollgate_model::{NodeId, Sequence, StreamId};
 use tollgate_store::IngestedEvent;
 
+use crate::MeteringResult;
+
 /// The journal could not be read.
 #[derive(Debug, thiserror::Error)]
 #[error("the journal could not be read: {0}")]
@@ -66,4 +68,14 @@ pub trait BatchSource: Send + Sync + 'static {
 
     /// Resolves after the next append. May resolve without one; must not miss one.
     fn changed(&self) -> Changed<'_>;
+}
+
+/// Runs what may wait for files where that is allowed.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, SourceError> + Send + 'static,
+) -> MeteringResult<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => Ok(done?),
+        Err(error) => Err(SourceError(Box::new(error)).into()),
+    }
 }

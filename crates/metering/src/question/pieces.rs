@@ -97,12 +97,21 @@ mod tests {
 
     #[test]
     fn a_crooked_span_is_records_minutes_hours_minutes_records() {
-        let bounds = [Timestamp(HOUR - 90_000_000), Timestamp(3 * HOUR + 61_000_000)];
+        let bounds = [
+            Timestamp(HOUR - 90_000_000),
+            Timestamp(3 * HOUR + 61_000_000),
+        ];
         let found = pieces(&bounds, &levels(0));
         let ends: Vec<i64> = found.iter().map(|piece| piece.to.0).collect();
         assert_eq!(
             ends,
-            [HOUR - MINUTE, HOUR, 3 * HOUR, 3 * HOUR + MINUTE, bounds[1].0]
+            [
+                HOUR - MINUTE,
+                HOUR,
+                3 * HOUR,
+                3 * HOUR + MINUTE,
+                bounds[1].0
+            ]
         );
         assert_eq!(found[0].source, Source::Records);
         assert_eq!(found[4].source, Source::Records);

@@ -1,7 +1,7 @@
 //! Single requests.
 
 use tollgate_model::{EventId, Outcome};
-use tollgate_store::{Page, RecordOrder, RecordQuery, UsageRecord};
+use tollgate_store::{Page, RecordOrder, RecordQuery, StoreErrorKind, UsageRecord};
 
 use crate::question::{Filter, Span};
 use crate::{Metering, MeteringError, MeteringResult};
@@ -63,7 +63,10 @@ impl RecordsQuestion {
                 format!("a whole number from 1 to {RECORDS_PAGE_MAX}"),
             ));
         }
-        if self.status.is_some_and(|status| !(100..=999).contains(&status)) {
+        if self
+            .status
+            .is_some_and(|status| !(100..=999).contains(&status))
+        {
             return Err(MeteringError::invalid("status", "three digits"));
         }
         Ok(())
@@ -87,7 +90,7 @@ impl Metering {
     /// A page of single requests.
     ///
     /// # Errors
-    /// `Invalid` for a bad limit or status; the store's failures.
+    /// `Invalid` for a bad limit, status or cursor; the store's failures.
     pub async fn records(&self, question: &RecordsQuestion) -> MeteringResult<Page<UsageRecord>> {
         question.check()?;
         let query = RecordQuery {
@@ -102,6 +105,13 @@ impl Metering {
             cursor: question.cursor.clone(),
             ..query_of(&question.span, &question.filter)
         };
-        Ok(self.store.list_records(&query).await?)
+        match self.store.list_records(&query).await {
+            Ok(page) => Ok(page),
+            Err(error) if error.kind == StoreErrorKind::NotFound => Err(MeteringError::invalid(
+                "cursor",
+                "not the next_cursor of a page of this list",
+            )),
+            Err(error) => Err(error.into()),
+        }
     }
 }

@@ -83,7 +83,10 @@ impl Span {
     pub fn resolve(input: SpanInput<'_>, now: Timestamp) -> MeteringResult<Self> {
         let back = match (input.days, input.range) {
             (Some(_), Some(_)) => {
-                return Err(MeteringError::invalid("range", "give days or range, not both"));
+                return Err(MeteringError::invalid(
+                    "range",
+                    "give days or range, not both",
+                ));
             }
             (Some(days), None) => Some(Self::days(days)?),
             (None, Some(range)) => Some(Self::named(range)?),
@@ -171,7 +174,11 @@ impl Span {
     pub(crate) fn with_open_ends_in_whole_hours(&self) -> Self {
         let whole = self.in_whole_hours();
         Self {
-            from: if self.exact_from { self.from } else { whole.from },
+            from: if self.exact_from {
+                self.from
+            } else {
+                whole.from
+            },
             to: if self.exact_to { self.to } else { whole.to },
             ..*self
         }

@@ -131,7 +131,10 @@ impl Metering {
         let mut records = None;
         if levels_for(filter, By::Whole, now).is_empty() {
             // Only records can answer: one pass serves counts and statuses.
-            records = Some(self.by_status_from_records(span, filter, self.records_max).await?);
+            records = Some(
+                self.by_status_from_records(span, filter, self.records_max)
+                    .await?,
+            );
         }
         let mut sums = match &records {
             Some(statuses) => sum_of(statuses),

@@ -268,7 +268,10 @@ fn largest(table: &Table) -> (Vec<String>, bool) {
     let room = GROUPS_MAX - usize::from(more || ranked.len() > GROUPS_MAX);
     more |= ranked.len() > room;
     ranked.truncate(room);
-    let names = ranked.into_iter().map(|(name, _)| name.to_owned()).collect();
+    let names = ranked
+        .into_iter()
+        .map(|(name, _)| name.to_owned())
+        .collect();
     (names, more)
 }
 

@@ -31,7 +31,6 @@ use tollgate_store::UsageStore;
 
 use crate::{BatchSource, Ingest, Lag, MeteringError, MeteringResult, StreamEnd};
 
-
 /// How to ship.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShipOptions {
@@ -95,12 +94,19 @@ pub struct Shipper {
     options: ShipOptions,
     /// Held over a whole pass: one batch is in flight.
     marks: tokio::sync::Mutex<Option<Marks>>,
-    status: Mutex<ShipStatus>,
+    progress: Mutex<Progress>,
     /// Events refused since the last one that went through.
     refused_in_row: AtomicU32,
 }
 
 type Marks = BTreeMap<StreamId, Sequence>;
+
+/// What is told about shipping, also while a pass is under way.
+#[derive(Default)]
+struct Progress {
+    status: ShipStatus,
+    marks: Marks,
+}
 
 /// What comes after a pass.
 enum Wait {
@@ -126,7 +132,7 @@ impl Shipper {
             ids,
             options,
             marks: tokio::sync::Mutex::default(),
-            status: Mutex::default(),
+            progress: Mutex::default(),
             refused_in_row: AtomicU32::new(0),
         }
     }
@@ -138,7 +144,11 @@ impl Shipper {
     }
 
     fn status_mut<T>(&self, act: impl FnOnce(&mut ShipStatus) -> T) -> T {
-        act(&mut self.status.lock().unwrap_or_else(PoisonError::into_inner))
+        self.progress_mut(|progress| act(&mut progress.status))
+    }
+
+    fn progress_mut<T>(&self, act: impl FnOnce(&mut Progress) -> T) -> T {
+        act(&mut self.progress.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Ships until `stop` resolves. What waits then is left to [`Shipper::flush`].
@@ -165,7 +175,10 @@ impl Shipper {
                         failures = 0;
                         let idle = Duration::from_micros(self.options.idle_us);
                         // Woken or not, the next pass looks.
-                        if tokio::time::timeout(idle, self.source.changed()).await.is_ok() {
+                        if tokio::time::timeout(idle, self.source.changed())
+                            .await
+                            .is_ok()
+                        {
                             sleep_us(self.options.linger_us).await;
                         }
                     }
@@ -194,9 +207,7 @@ impl Shipper {
         if reached.is_ok() {
             return Ok(());
         }
-        // The marks last known: the lock may be held by a pass that waits for the store.
-        let known = self.marks.try_lock().ok().and_then(|marks| marks.clone());
-        let known = known.unwrap_or_default();
+        let known = self.progress_mut(|progress| progress.marks.clone());
         let mut streams = Vec::new();
         for StreamEnd { stream, end } in wanted {
             let mark = known.get(&stream).copied().unwrap_or_default();

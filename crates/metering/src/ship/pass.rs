@@ -6,7 +6,8 @@ use tollgate_model::{Sequence, StreamId};
 use tollgate_store::{Entity, IngestedEvent, StoreError, StoreErrorKind};
 
 use super::{Marks, Shipper};
-use crate::{Chunk, MeteringResult, SourceError, StreamEnd};
+use crate::source::blocking;
+use crate::{Chunk, MeteringError, MeteringResult, StreamEnd};
 
 /// More events refused in a row than this are the store's fault, not theirs.
 const QUARANTINE_ROW_MAX: u32 = 16;
@@ -56,22 +57,28 @@ impl Shipper {
         let mut ends = self.ends().await?;
         ends.sort_by_key(|end| (end.stream.epoch, end.stream.thread));
         self.count_waiting(&ends, &marks);
+        let mut failed = None;
         let mut rest = ends.as_slice();
         while let Some(first) = rest.first() {
             let epoch = first.stream.epoch;
             let of_epoch = rest.partition_point(|end| end.stream.epoch <= epoch);
             let (present, later) = rest.split_at(of_epoch);
-            self.drain(present, &mut marks).await?;
+            match self.drain(present, &mut marks).await {
+                Err(error @ MeteringError::Source(_)) => failed = Some(error),
+                drained => drained?,
+            }
             rest = later;
         }
         self.count_waiting(&ends, &marks);
         *known = Some(marks);
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
-    /// Ships the streams of one epoch to their ends, batch by batch in turn.
+    /// Ships the streams of one epoch to their ends, batch by batch in turn. A stream whose files
+    /// cannot be read is left for the next pass; the others go on.
     async fn drain(&self, ends: &[StreamEnd], marks: &mut Marks) -> MeteringResult<()> {
         let mut conflicts = 0;
+        let mut failed = None;
         let mut open: Vec<&StreamEnd> = ends.iter().collect();
         while !open.is_empty() {
             let mut still_open = Vec::with_capacity(open.len());
@@ -80,10 +87,10 @@ impl Shipper {
                 if mark >= end.end {
                     continue;
                 }
-                match self.ship_one(&end.stream, mark, marks).await? {
-                    Taken::Moved => still_open.push(end),
-                    Taken::Stuck => tracing::debug!(stream = ?end.stream, "nothing to read yet"),
-                    Taken::Conflict => {
+                match self.ship_one(&end.stream, mark, marks).await {
+                    Ok(Taken::Moved) => still_open.push(end),
+                    Ok(Taken::Stuck) => tracing::debug!(?end, "nothing can be read there yet"),
+                    Ok(Taken::Conflict) => {
                         conflicts += 1;
                         if conflicts > CONFLICTS_MAX {
                             return Err(conflict().into());
@@ -91,11 +98,13 @@ impl Shipper {
                         *marks = self.read_marks().await?;
                         still_open.push(end);
                     }
+                    Err(error @ MeteringError::Source(_)) => failed = Some(error),
+                    Err(other) => return Err(other),
                 }
             }
             open = still_open;
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
     /// Ships one batch from the mark.
@@ -115,8 +124,14 @@ impl Shipper {
             Err(error) => return Err(error.into()),
         };
         marks.insert(stream.clone(), next);
+        self.progress_mut(|progress| progress.marks.insert(stream.clone(), next));
         if chunk.unreadable > 0 && next == chunk.next {
-            tracing::error!(?stream, from = mark.0, next = next.0, "journal entries are unreadable");
+            tracing::error!(
+                ?stream,
+                from = mark.0,
+                next = next.0,
+                "journal entries are unreadable"
+            );
             self.status_mut(|status| status.unreadable += chunk.unreadable);
         }
         self.tell_shipped(stream, next).await;
@@ -189,6 +204,7 @@ impl Shipper {
             self.tell_shipped(&mark.stream, mark.next).await;
             marks.insert(mark.stream, mark.next);
         }
+        self.progress_mut(|progress| progress.marks.clone_from(&marks));
         Ok(marks)
     }
 
@@ -244,14 +260,4 @@ fn is_poison(error: &StoreError) -> bool {
 
 fn conflict() -> StoreError {
     StoreError::new(StoreErrorKind::Conflict, Entity::Usage)
-}
-
-/// Runs what may wait for files where that is allowed.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, SourceError> + Send + 'static,
-) -> MeteringResult<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => Ok(done?),
-        Err(error) => Err(SourceError(Box::new(error)).into()),
-    }
 }
