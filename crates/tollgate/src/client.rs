@@ -40,10 +40,18 @@ impl Platform {
             (None, Some(path)) => format!("http://{}", config::load(path)?.platform_listen),
             (None, None) => "http://127.0.0.1:8081".to_owned(),
         };
+        let token = args.token.clone().or_else(|| std::env::var("TOLLGATE_ADMIN_TOKEN").ok());
+        Self::new(&url, token)
+    }
+
+    /// The platform at an address.
+    ///
+    /// # Errors
+    /// When the address is no `http://` URL.
+    pub fn new(url: &str, token: Option<String>) -> anyhow::Result<Self> {
         if !url.starts_with("http://") {
             bail!("the platform's address must begin with http:// (got {url})");
         }
-        let token = args.token.clone().or_else(|| std::env::var("TOLLGATE_ADMIN_TOKEN").ok());
         let http = reqwest::Client::builder().timeout(ANSWER_TIMEOUT).build()?;
         Ok(Self { http, url: url.trim_end_matches('/').to_owned(), token })
     }
@@ -92,8 +100,18 @@ impl Platform {
             }
             return serde_json::from_str(&text).context("the platform's answer is not JSON");
         }
-        bail!("{}", refusal(status.as_u16(), &text))
+        let status = status.as_u16();
+        Err(Refused { status, words: refusal(status, &text) }.into())
     }
+}
+
+/// The platform answered, and refused.
+#[derive(Debug, thiserror::Error)]
+#[error("{words}")]
+pub struct Refused {
+    /// The HTTP status; 400 is wrong usage.
+    pub status: u16,
+    words: String,
 }
 
 /// A refusal in words.

@@ -37,7 +37,7 @@ pub fn run(command: ConfigCommand) -> anyhow::Result<()> {
 fn check(path: &Path, json: bool) -> anyhow::Result<()> {
     let found = check_all(path);
     if json {
-        let problems: Vec<_> = found.as_ref().err().into_iter().flat_map(errors_as_json).collect();
+        let problems: Vec<_> = found.as_ref().err().into_iter().flat_map(|errors| errors_as_json(errors)).collect();
         output::json(&json!({ "ok": problems.is_empty(), "problems": problems }))?;
     }
     let config = found.map_err(crate::command::Misconfigured::new)?;
@@ -67,27 +67,14 @@ pub fn check_all(path: &Path) -> Result<Config, Vec<ConfigError>> {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn load_catalog(path: &Path) -> Result<String, ConfigError> {
-    let fail = |problems| ConfigError { path: path.to_owned(), problems };
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        fail(vec![config::Problem::without_place("", format!("cannot be read: {error}"))])
-    })?;
+    let text = config::read_file(path)?;
     match tollgate_control::check_catalog(&text) {
         Ok(()) => Ok(text),
-        Err(problems) => Err(fail(
-            problems
-                .into_iter()
-                .map(|problem| config::Problem {
-                    field: problem.field,
-                    detail: problem.detail,
-                    line: problem.line,
-                    column: problem.column,
-                })
-                .collect(),
-        )),
+        Err(problems) => Err(ConfigError { path: path.to_owned(), problems }),
     }
 }
 
-fn errors_as_json(errors: &Vec<ConfigError>) -> Vec<serde_json::Value> {
+fn errors_as_json(errors: &[ConfigError]) -> Vec<serde_json::Value> {
     errors
         .iter()
         .flat_map(|error| {

@@ -12,9 +12,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
+use tollgate_control::document::{Problem, ProblemCode};
 
 pub use fields::{ENVIRONMENT, FIELDS, Field, Kind};
-pub use read::{Problem, Values, read};
 pub use render::{reference, schema, template};
 
 /// A configuration that holds.
@@ -76,32 +76,20 @@ fn render_problems(path: &Path, problems: &[Problem]) -> String {
 /// [`ConfigError`] with every problem.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
     let fail = |problems| ConfigError { path: path.to_owned(), problems };
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        fail(vec![Problem::without_place("", format!("cannot be read: {error}"))])
-    })?;
-    let values = read(&text, std::env::vars()).map_err(fail)?;
-    Ok(build(&values, path.parent().unwrap_or(Path::new("."))))
+    let text = read_file(path)?;
+    read::read(&text, std::env::vars(), path.parent().unwrap_or(Path::new("."))).map_err(fail)
 }
 
-/// The typed form of values that were checked by [`read`].
-fn build(values: &Values, base: &Path) -> Config {
-    let relative = |path: &str| base.join(path);
-    let store = values.text("store", "url");
-    Config {
-        gateway_listen: values.socket("gateway", "listen"),
-        gateway_workers: values.number("gateway", "workers"),
-        trusted_proxies: values.cidrs("gateway", "trusted_proxies"),
-        platform_listen: values.socket("platform", "listen"),
-        health_listen: values.socket("health", "listen"),
-        store_file: relative(store.strip_prefix("sqlite://").unwrap_or(&store)),
-        journal_dir: relative(&values.text("journal", "dir")),
-        journal_durable: values.text("journal", "sync") == "durable",
-        ship_batch: values.number("journal", "ship_batch").max(1),
-        journal_keep_us: values.number("journal", "keep"),
-        journal_disk_bytes_max: values.number("journal", "disk_max"),
-        catalog_file: values.find_text("catalog", "file").map(|file| relative(&file)),
-        node: values.find_text("fleet", "node").filter(|node| !node.is_empty()),
-    }
+/// The text of a configuration or catalog.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn read_file(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|error| {
+        let detail = format!("cannot be read: {error}");
+        let problem = Problem::new("", ProblemCode::Invalid, detail);
+        ConfigError { path: path.to_owned(), problems: vec![problem] }
+    })
 }
 
 #[cfg(test)]

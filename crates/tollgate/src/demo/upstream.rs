@@ -14,6 +14,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tollgate_lifecycle::TaskError;
 
 /// Most connections at once; further ones wait.
 const CONNECTIONS_MAX: usize = 1_024;
@@ -29,11 +30,14 @@ pub async fn bind() -> std::io::Result<(TcpListener, SocketAddr)> {
 }
 
 /// Serves until told to stop.
-pub async fn run(listener: TcpListener, stop: CancellationToken) {
+///
+/// # Errors
+/// None; the form is that of a supervised task.
+pub async fn run(listener: TcpListener, stop: CancellationToken) -> Result<(), TaskError> {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => return Ok(()),
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => {
                 let Ok((stream, _)) = accepted else { continue };

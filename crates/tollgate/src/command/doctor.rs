@@ -1,0 +1,178 @@
+//! `tollgate doctor`: looks at everything a process needs, and says what to do.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tollgate_control::declared;
+use tollgate_lifecycle::SystemClock;
+use tollgate_model::{Clock, Timestamp};
+use tollgate_store::{CatalogStore, SettingsStore};
+use tollgate_store_sqlite::SqliteStore;
+
+use crate::cli::DoctorArgs;
+use crate::command::config::check_all;
+use crate::config::Config;
+use crate::output;
+
+/// Longest wait for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Less free space than this is worth a word.
+const DISK_FREE_BYTES_MIN: u64 = 1 << 30;
+/// A clock before this instant (2026-01-01) is not set.
+const CLOCK_EARLIEST: Timestamp = Timestamp(1_767_225_600_000_000);
+
+/// One thing looked at.
+struct Finding {
+    what: &'static str,
+    ok: bool,
+    detail: String,
+}
+
+fn good(what: &'static str, detail: impl Into<String>) -> Finding {
+    Finding { what, ok: true, detail: detail.into() }
+}
+
+fn bad(what: &'static str, detail: impl Into<String>) -> Finding {
+    Finding { what, ok: false, detail: detail.into() }
+}
+
+/// Runs the command; exit status 1 when something is wrong.
+///
+/// # Errors
+/// When standard output cannot be written.
+pub async fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
+    let findings = match check_all(&args.config) {
+        Ok(config) => {
+            let mut findings = vec![good("configuration", "holds")];
+            findings.push(clock());
+            findings.push(disk(&config));
+            findings.push(journal(&config));
+            findings.extend(store_and_upstreams(&config).await);
+            findings.push(server(&config).await);
+            findings
+        }
+        Err(errors) => {
+            errors.iter().map(|error| bad("configuration", error.to_string())).collect()
+        }
+    };
+    let ok = findings.iter().all(|finding| finding.ok);
+    if args.json {
+        let items: Vec<_> = findings
+            .iter()
+            .map(|f| json!({ "what": f.what, "ok": f.ok, "detail": f.detail }))
+            .collect();
+        output::json(&json!({ "ok": ok, "items": items }))?;
+    } else {
+        let rows = findings
+            .iter()
+            .map(|f| vec![if f.ok { "ok" } else { "!!" }.into(), f.what.into(), f.detail.clone()])
+            .collect();
+        output::table(&["", "what", "finding"], rows)?;
+    }
+    Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn clock() -> Finding {
+    let now = SystemClock::new().now().wall;
+    if now < CLOCK_EARLIEST {
+        return bad("clock", format!("says {now}: set it before serving, periods go by it"));
+    }
+    good("clock", format!("says {now}"))
+}
+
+fn disk(config: &Config) -> Finding {
+    let folder = nearest_folder(&config.journal_dir);
+    match rustix::fs::statvfs(folder) {
+        Ok(stat) => {
+            let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+            let detail = format!("{} MiB free at {}", free >> 20, folder.display());
+            if free < DISK_FREE_BYTES_MIN {
+                return bad(
+                    "disk",
+                    format!("{detail}: free some; when the journal has no room, calls are refused"),
+                );
+            }
+            good("disk", detail)
+        }
+        Err(error) => bad("disk", format!("{} cannot be looked at: {error}", folder.display())),
+    }
+}
+
+/// The folder itself, or the nearest one above it that is there.
+fn nearest_folder(path: &Path) -> &Path {
+    path.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/"))
+}
+
+fn journal(config: &Config) -> Finding {
+    if !config.journal_dir.exists() {
+        return good("journal", format!("{} will be made", config.journal_dir.display()));
+    }
+    match super::journal::verify(&config.journal_dir) {
+        Ok(found) if found.damage.is_clean() => {
+            let records: u64 = found.streams.iter().map(|stream| stream.records).sum();
+            good("journal", format!("{records} records on disk, none damaged"))
+        }
+        Ok(found) => bad(
+            "journal",
+            format!(
+                "{} damaged places; `tollgate journal verify {}` names them",
+                found.damage.spots.len() as u64 + found.damage.more_spots,
+                config.journal_dir.display()
+            ),
+        ),
+        Err(error) => bad("journal", format!("{error:#}")),
+    }
+}
+
+async fn store_and_upstreams(config: &Config) -> Vec<Finding> {
+    if !config.store_file.exists() {
+        return vec![good("store", format!("{} will be made", config.store_file.display()))];
+    }
+    let options = tollgate_store_sqlite::Options::default();
+    let store = match SqliteStore::open(&config.store_file, options) {
+        Ok(store) => store,
+        Err(error) => return vec![bad("store", error.to_string())],
+    };
+    if let Err(error) = store.ping().await {
+        return vec![bad("store", format!("cannot be read and written: {error}"))];
+    }
+    let mut findings = vec![good("store", format!("{} answers", config.store_file.display()))];
+    match store.load_catalog().await.map(|stored| declared::read_stored_upstreams(&stored)) {
+        Ok(upstreams) => {
+            for address in upstreams {
+                findings.push(upstream(&address).await);
+            }
+        }
+        Err(error) => findings.push(bad("catalog", error.to_string())),
+    }
+    findings
+}
+
+async fn upstream(address: &str) -> Finding {
+    match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+        Ok(Ok(_)) => good("upstream", format!("{address} takes connections")),
+        Ok(Err(error)) => bad("upstream", format!("{address}: {error}; callers get 502")),
+        Err(_) => bad("upstream", format!("{address} does not answer; callers get 502")),
+    }
+}
+
+async fn server(config: &Config) -> Finding {
+    let url = format!("http://{}/readyz", config.health_listen);
+    let asked = reqwest::Client::builder().timeout(CONNECT_TIMEOUT).build();
+    let answer = match asked {
+        Ok(client) => client.get(url).send().await,
+        Err(error) => return bad("server", error.to_string()),
+    };
+    match answer {
+        Ok(answer) if answer.status().is_success() => good("server", "runs and is ready"),
+        Ok(answer) => {
+            let text = answer.text().await.unwrap_or_default();
+            bad("server", format!("runs and is not ready: {}", text.trim()))
+        }
+        Err(_) => good("server", format!("does not run at {}", config.health_listen)),
+    }
+}
