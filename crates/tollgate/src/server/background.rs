@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 use tollgate_control::{Control, ControlError};
 use tollgate_gateway::Gateway;
 use tollgate_lifecycle::{OnCancel, OnError, Supervisor, TaskSpec};
-use tollgate_metering::{MinuteRetention, ShipOptions, Shipper};
+use tollgate_metering::{LocalJournal, MinuteRetention, ShipOptions, Shipper};
 use tollgate_model::{Clock, IdGen};
 use tollgate_store::Store;
 
@@ -25,19 +25,23 @@ const REFRESH_EVERY: Duration = Duration::from_millis(500);
 const RETAIN_EVERY: Duration = Duration::from_secs(600);
 
 /// Ships the gateway's own journal.
+///
+/// # Errors
+/// When the gateway is draining already.
 pub fn shipper(
     config: &Config,
     gateway: &Gateway,
     store: &Arc<dyn Store>,
     clock: &Arc<dyn Clock>,
     ids: &Arc<dyn IdGen>,
-) -> Shipper {
+) -> anyhow::Result<Shipper> {
     let options = ShipOptions {
         batch_events_max: usize::try_from(config.ship_batch).unwrap_or(1_000),
         ..ShipOptions::default()
     };
-    let source = Arc::new(gateway.journal());
-    Shipper::new(source, store.clone(), clock.clone(), ids.clone(), options)
+    let reader = gateway.reader().context("the journal is closed")?;
+    let source = Arc::new(LocalJournal::new(reader, gateway.node_id().clone()));
+    Ok(Shipper::new(source, store.clone(), clock.clone(), ids.clone(), options))
 }
 
 /// Starts everything that runs beside requests.
