@@ -20,6 +20,7 @@
 mod error;
 mod fold;
 mod ingest;
+mod journal;
 pub mod question;
 mod reconcile;
 mod retain;
@@ -32,6 +33,7 @@ mod tests;
 pub use error::{Lag, MeteringError, MeteringResult};
 pub use fold::{Folded, LABEL_NAMES_MAX, LABEL_VALUES_MAX, LabelValues, fold};
 pub use ingest::Ingest;
+pub use journal::LocalJournal;
 pub use reconcile::{
     CheckpointView, JournalView, ReconcileLine, ReconcileOptions, ReconcileReport, StreamTotals,
     reconcile,

@@ -17,6 +17,7 @@ use tollgate_model::{
 };
 use tollgate_store::testing::{HOUR_US, SECOND_US};
 use tollgate_store::{IngestedEvent, MemoryStore, UsageStore};
+use tollgate_store_sqlite::{Options, SqliteStore};
 
 const MINUTE_US: i64 = 60 * SECOND_US;
 
@@ -28,13 +29,16 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
         .block_on(work)
 }
 
-/// Takes the events in, a few at a time, and forgets minute buckets that are past their keep.
 async fn metering_of(events: &[UsageEvent]) -> Metering {
-    let store: Arc<dyn UsageStore> = Arc::new(MemoryStore::default());
+    metering_over(Arc::new(MemoryStore::default()), events).await
+}
+
+/// Takes the events in, a few at a time, and forgets minute buckets that are past their keep.
+async fn metering_over(store: Arc<dyn UsageStore>, events: &[UsageEvent]) -> Metering {
     let clock = SetClock::at(NOW);
     let ingest = Ingest::new(store.clone(), clock.clone());
     let mut next = 0;
-    for part in events.chunks(7) {
+    for part in events.chunks(23) {
         let taken: Vec<IngestedEvent> = (next..)
             .zip(part)
             .map(|(place, event)| IngestedEvent {
@@ -54,6 +58,18 @@ async fn metering_of(events: &[UsageEvent]) -> Metering {
         .await
         .unwrap();
     Metering::new(store, clock)
+}
+
+/// The in-memory store, or a real one in a folder that goes with the guard.
+fn store(real: bool) -> (Arc<dyn UsageStore>, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let store: Arc<dyn UsageStore> = if real {
+        let file = folder.path().join("usage.db");
+        Arc::new(SqliteStore::open(&file, &Options::default()).unwrap())
+    } else {
+        Arc::new(MemoryStore::default())
+    };
+    (store, folder)
 }
 
 fn events_of(seeds: &[Seed]) -> Vec<UsageEvent> {
@@ -158,10 +174,12 @@ proptest! {
         seeds in seeds(125 * HOUR_US, 250),
         filter in filters(),
         (from, to) in spans(),
+        real in prop::bool::weighted(0.1),
     ) {
         block_on(async {
             let events = events_of(&seeds);
-            let metering = metering_of(&events).await;
+            let (store, _folder) = store(real);
+            let metering = metering_over(store, &events).await;
             let span = Span::exact(from, to).unwrap();
             let question = StatsQuestion { span, filter: filter.clone(), quota: None };
             let stats = metering.stats(&question).await.unwrap();
@@ -213,10 +231,12 @@ proptest! {
         seeds in seeds(60 * HOUR_US, 200),
         filter in filters(),
         (from, to) in spans(),
+        real in prop::bool::weighted(0.1),
     ) {
         block_on(async {
             let events = events_of(&seeds);
-            let metering = metering_of(&events).await;
+            let (store, _folder) = store(real);
+            let metering = metering_over(store, &events).await;
             let events = inside(&events, &filter, from, to);
             for by in TopBy::ALL {
                 let question = TopQuestion {
@@ -255,6 +275,7 @@ proptest! {
         seeds in seeds(30 * HOUR_US, 200),
         filter in filters(),
         (from, to) in spans(),
+        real in prop::bool::weighted(0.1),
         group in 0usize..8,
         zone in prop::sample::select(vec!["UTC", "Asia/Kolkata", "Europe/Berlin"]),
         every in prop::sample::select(vec![Every::Hour, Every::Day]),
@@ -287,7 +308,8 @@ proptest! {
         };
         block_on(async {
             let events = events_of(&seeds);
-            let metering = metering_of(&events).await;
+            let (store, _folder) = store(real);
+            let metering = metering_over(store, &events).await;
             let time_zone = TimeZone::get(zone).unwrap();
             let question = TrendsQuestion {
                 span: Span::exact(from, to).unwrap(),

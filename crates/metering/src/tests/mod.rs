@@ -2,6 +2,7 @@
 
 mod answers;
 mod folding;
+mod journaled;
 mod reconciling;
 mod shipping;
 
