@@ -140,6 +140,28 @@ pub async fn buckets_come_by_rising_key(store: &dyn Store) -> Checked {
     Ok(())
 }
 
+type Condition = (&'static str, fn(&mut BucketQuery, &BucketKey));
+
+const CONDITIONS: [Condition; 6] = [
+    ("from, to", |query, odd| {
+        query.from = odd.start;
+        query.to = odd.start.plus_us(HOUR_US);
+    }),
+    ("api", |query, odd| query.api = Some(odd.api.clone())),
+    ("organization", |query, odd| {
+        query.organization = odd.organization.clone();
+    }),
+    ("subscription", |query, odd| {
+        query.subscription = odd.subscription.clone();
+    }),
+    ("plan", |query, odd| {
+        query.plan = Some(PlanId::new(&odd.plan))
+    }),
+    ("dimension", |query, odd| {
+        query.dimension = Some(odd.dimension.clone());
+    }),
+];
+
 /// One odd bucket among usual ones, found by each part of its name.
 pub async fn every_condition_filters_buckets(store: &dyn Store) -> Checked {
     let usual = bucket_key(Family::Route, Grain::Hour, &event(0));
@@ -152,76 +174,31 @@ pub async fn every_condition_filters_buckets(store: &dyn Store) -> Checked {
         dimension: "/odd".to_owned(),
         ..usual.clone()
     };
-    let other_grain = BucketKey {
-        grain: Grain::Minute,
-        ..odd.clone()
-    };
-    let other_family = BucketKey {
-        family: Family::Status,
-        ..odd.clone()
-    };
-    let later = BucketKey {
-        start: BEGIN.plus_us(3 * HOUR_US),
-        ..usual.clone()
-    };
-    let test = BucketKey {
-        test: true,
-        ..usual.clone()
-    };
-    let keys = [&usual, &odd, &other_grain, &other_family, &later, &test];
+    let (mut minute, mut status) = (odd.clone(), odd.clone());
+    (minute.grain, status.family) = (Grain::Minute, Family::Status);
+    let (mut later, mut test) = (usual.clone(), usual.clone());
+    (later.start, test.test) = (BEGIN.plus_us(3 * HOUR_US), true);
+    let keys = [&usual, &odd, &minute, &status, &later, &test];
     let buckets = keys.map(|key| bucket(key.clone(), 1)).into();
     store.ingest(with_buckets(0, buckets)).await?;
     let all = BucketQuery {
         include_test: false,
         ..every(Family::Route, Grain::Hour)
     };
-    for (name, query) in [
-        (
-            "from, to",
-            BucketQuery {
-                from: odd.start,
-                to: later.start,
+    for (name, narrow) in CONDITIONS {
+        for merge_starts in [false, true] {
+            let mut query = BucketQuery {
+                merge_starts,
                 ..all.clone()
-            },
-        ),
-        (
-            "api",
-            BucketQuery {
-                api: Some(odd.api.clone()),
-                ..all.clone()
-            },
-        ),
-        (
-            "organization",
-            BucketQuery {
-                organization: odd.organization.clone(),
-                ..all.clone()
-            },
-        ),
-        (
-            "subscription",
-            BucketQuery {
-                subscription: odd.subscription.clone(),
-                ..all.clone()
-            },
-        ),
-        (
-            "plan",
-            BucketQuery {
-                plan: Some(PlanId::new("odd-plan")),
-                ..all.clone()
-            },
-        ),
-        (
-            "dimension",
-            BucketQuery {
-                dimension: Some(odd.dimension.clone()),
-                ..all.clone()
-            },
-        ),
-    ] {
-        let found = store.list_buckets(&query).await?;
-        assert_eq!(found, [bucket(odd.clone(), 1)], "{name}");
+            };
+            narrow(&mut query, &odd);
+            let mut expected = bucket(odd.clone(), 1);
+            if merge_starts {
+                expected.key.start = Timestamp::default();
+            }
+            let found = store.list_buckets(&query).await?;
+            assert_eq!(found, [expected], "{name}");
+        }
     }
     assert_eq!(store.list_buckets(&all).await?.len(), 3);
     let with_test = BucketQuery {

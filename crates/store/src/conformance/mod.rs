@@ -18,7 +18,7 @@ pub mod tokens;
 use crate::{StoreErrorKind, StoreResult};
 
 /// How a guarantee answers: assertions panic, what should have worked and did not is an error.
-pub type Checked = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+pub type Checked<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// The kind of a refusal; `None` when it went through.
 fn refusal<T>(result: &StoreResult<T>) -> Option<StoreErrorKind> {
