@@ -43,7 +43,9 @@ impl IdGen for CountingIds {
         let seed = self.0.fetch_add(1, Ordering::SeqCst);
         let mut state = seed + 1;
         for byte in secret {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
             *byte = (state >> 56) as u8;
         }
     }

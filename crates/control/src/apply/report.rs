@@ -66,10 +66,12 @@ pub struct FieldChange {
     pub new: Json,
 }
 
-/// Every field in which two documents of one object differ.
+/// Every field in which two documents of one object differ, by name.
 pub(crate) fn field_changes(old: &Json, new: &Json) -> Vec<FieldChange> {
     let mut changes = Vec::new();
     compare("", old, new, &mut changes);
+    // How JSON maps are ordered depends on how the JSON library was built.
+    changes.sort_by(|a, b| a.field.cmp(&b.field));
     changes
 }
 

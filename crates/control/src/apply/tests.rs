@@ -251,101 +251,105 @@ fn mistakes_of_syntax_are_told_with_their_place() {
     assert_eq!(problems("[api]\nid = \"a\"\n"), "1:1 api wrong_type\n");
 }
 
-/// One line of the API or route under test, and the problem it makes.
+/// One line added to an API or plan, and the problem it makes.
+type Cases = &'static [(&'static str, &'static str)];
+
+const WRONG_IN_AN_API: Cases = &[
+    ("charge = [\"6xx\"]", "charge[0] invalid"),
+    ("charge = [600]", "charge[0] out_of_range"),
+    ("charge = [\"2xx\", \"2xx\"]", "charge[1] duplicate"),
+    (
+        "on_counters_lost = { open = -1 }",
+        "on_counters_lost.open out_of_range",
+    ),
+    ("on_counters_lost = \"open\"", "on_counters_lost invalid"),
+    ("on_counters_lost = 5", "on_counters_lost wrong_type"),
+    ("stale_after = \"0s\"", "stale_after out_of_range"),
+    ("response_timeout = 30", "response_timeout wrong_type"),
+    ("host = \"http://x\"", "host invalid"),
+    ("key_prefix = \"hm_\"", "key_prefix invalid"),
+    ("key_prefix = \"hm_test\"", "key_prefix invalid"),
+    ("preserve_host = \"yes\"", "preserve_host wrong_type"),
+    ("[[api.route]]\npath = \"v1\"", "route[0].path invalid"),
+    ("[[api.route]]\npath = \"/a/{x\"", "route[0].path invalid"),
+    ("[[api.route]]\npath = \"/ab\"", "route[0].path invalid"),
+    (
+        "[[api.route]]\npath = \"/a\"\nmethods = [\"GE T\"]",
+        "route[0].methods[0] invalid",
+    ),
+    (
+        "[[api.route]]\npath = \"/a\"\ncost = 5\ncost_max = 4",
+        "route[0].cost_max out_of_range",
+    ),
+    (
+        "[[api.route]]\npath = \"/a\"\nopen = true\nscope = \"s\"",
+        "route[0].scope invalid",
+    ),
+    (
+        "[[api.route]]\npath = \"/a\"\nscope = \"a b\"",
+        "route[0].scope invalid",
+    ),
+    (
+        "[[api.route]]\npath = \"/a\"\nlabels = { a = 1 }",
+        "route[0].labels.a wrong_type",
+    ),
+    (
+        "[[api.route]]\npath = \"/a\"\nlimits = [\"no\"]",
+        "route[0].limits[0] unresolved",
+    ),
+];
+
+const WRONG_IN_A_PLAN: Cases = &[
+    (
+        "price = { amount = 1.5, currency = \"USD\" }",
+        "price.amount wrong_type",
+    ),
+    (
+        "price = { amount = \"-1\", currency = \"USD\" }",
+        "price.amount invalid",
+    ),
+    (
+        "price = { amount = \"1\", currency = \"usd\" }",
+        "price.currency invalid",
+    ),
+    ("overage = { price = \"1\" }", "overage invalid"),
+    ("quota = { units = 1 }", "quota.every missing"),
+    (
+        "quota = { units = 9007199254740993, every = \"day\" }",
+        "quota.units out_of_range",
+    ),
+    (
+        "quota = { units = 1, every = \"day\", grace_percent = 5 }",
+        "quota.grace_percent invalid",
+    ),
+    (
+        "limits = [{ max = 4000000001, per = \"day\" }]",
+        "limits[0].max out_of_range",
+    ),
+    (
+        "limits = [{ max = 1, per = \"week\" }]",
+        "limits[0].per invalid",
+    ),
+    (
+        "limits = [{ max = 1, per = \"day\", by = \"user\" }]",
+        "limits[0].by invalid",
+    ),
+    ("name = \"\"", "name out_of_range"),
+    ("period = \"lunar\"", "period invalid"),
+];
+
 #[test]
 fn fields_out_of_their_range_are_refused_one_by_one() {
-    let cases = [
-        ("charge = [\"6xx\"]", "charge[0] invalid"),
-        ("charge = [600]", "charge[0] out_of_range"),
-        ("charge = [\"2xx\", \"2xx\"]", "charge[1] duplicate"),
-        (
-            "on_counters_lost = { open = -1 }",
-            "on_counters_lost.open out_of_range",
-        ),
-        ("on_counters_lost = \"open\"", "on_counters_lost invalid"),
-        ("on_counters_lost = 5", "on_counters_lost wrong_type"),
-        ("stale_after = \"0s\"", "stale_after out_of_range"),
-        ("response_timeout = 30", "response_timeout wrong_type"),
-        ("host = \"http://x\"", "host invalid"),
-        ("key_prefix = \"hm_\"", "key_prefix invalid"),
-        ("key_prefix = \"hm_test\"", "key_prefix invalid"),
-        ("preserve_host = \"yes\"", "preserve_host wrong_type"),
-        ("[[api.route]]\npath = \"v1\"", "route[0].path invalid"),
-        ("[[api.route]]\npath = \"/a/{x\"", "route[0].path invalid"),
-        ("[[api.route]]\npath = \"/ab\"", "route[0].path invalid"),
-        (
-            "[[api.route]]\npath = \"/a\"\nmethods = [\"GE T\"]",
-            "route[0].methods[0] invalid",
-        ),
-        (
-            "[[api.route]]\npath = \"/a\"\ncost = 5\ncost_max = 4",
-            "route[0].cost_max out_of_range",
-        ),
-        (
-            "[[api.route]]\npath = \"/a\"\nopen = true\nscope = \"s\"",
-            "route[0].scope invalid",
-        ),
-        (
-            "[[api.route]]\npath = \"/a\"\nscope = \"a b\"",
-            "route[0].scope invalid",
-        ),
-        (
-            "[[api.route]]\npath = \"/a\"\nlabels = { a = 1 }",
-            "route[0].labels.a wrong_type",
-        ),
-        (
-            "[[api.route]]\npath = \"/a\"\nlimits = [\"no\"]",
-            "route[0].limits[0] unresolved",
-        ),
-    ];
-    for (line, expected) in cases {
-        let text = format!("{GOOD_API}{line}\n");
-        let found = problems(&text);
+    let check = |start: &str, name: &str, line: &str, expected: &str| {
+        let found = problems(&format!("{start}{line}\n"));
         let (_, found) = found.trim_end().split_once(' ').unwrap_or_default();
-        assert_eq!(found, format!("api \"a\": {expected}"), "{line}");
+        assert_eq!(found, format!("{name}: {expected}"), "{line}");
+    };
+    for (line, expected) in WRONG_IN_AN_API {
+        check(GOOD_API, "api \"a\"", line, expected);
     }
-    let plans = [
-        (
-            "price = { amount = 1.5, currency = \"USD\" }",
-            "price.amount wrong_type",
-        ),
-        (
-            "price = { amount = \"-1\", currency = \"USD\" }",
-            "price.amount invalid",
-        ),
-        (
-            "price = { amount = \"1\", currency = \"usd\" }",
-            "price.currency invalid",
-        ),
-        ("overage = { price = \"1\" }", "overage invalid"),
-        ("quota = { units = 1 }", "quota.every missing"),
-        (
-            "quota = { units = 9007199254740993, every = \"day\" }",
-            "quota.units out_of_range",
-        ),
-        (
-            "quota = { units = 1, every = \"day\", grace_percent = 5 }",
-            "quota.grace_percent invalid",
-        ),
-        (
-            "limits = [{ max = 4000000001, per = \"day\" }]",
-            "limits[0].max out_of_range",
-        ),
-        (
-            "limits = [{ max = 1, per = \"week\" }]",
-            "limits[0].per invalid",
-        ),
-        (
-            "limits = [{ max = 1, per = \"day\", by = \"user\" }]",
-            "limits[0].by invalid",
-        ),
-        ("name = \"\"", "name out_of_range"),
-        ("period = \"lunar\"", "period invalid"),
-    ];
-    for (line, expected) in plans {
-        let found = problems(&format!("[[plan]]\nid = \"p\"\n{line}\n"));
-        let (_, found) = found.trim_end().split_once(' ').unwrap_or_default();
-        assert_eq!(found, format!("plan \"p\": {expected}"), "{line}");
+    for (line, expected) in WRONG_IN_A_PLAN {
+        check("[[plan]]\nid = \"p\"\n", "plan \"p\"", line, expected);
     }
 }
 

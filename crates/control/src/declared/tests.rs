@@ -153,93 +153,77 @@ fn routes() -> impl Strategy<Value = Vec<Route>> {
     })
 }
 
-fn api() -> impl Strategy<Value = Object> {
+/// An API with its address and routes; policies are put in by [`api`].
+fn plain_api() -> impl Strategy<Value = Api> {
     let upstream = (any::<bool>(), "[a-z]{1,5}(\\.[a-z]{1,5})?|::1", 1u16..);
     let upstreams = btree_set(upstream, 1..4);
-    let address = (
+    let charge = (0u8..32, btree_set(100u16..=599, 0..4));
+    let parts = (
         id(),
         upstreams,
         option::of("[a-z]{1,8}\\.com"),
         option::of(id()),
+        charge,
+        routes(),
     );
-    let charge = (0u8..32, btree_set(100u16..=599, 0..4));
+    parts.prop_map(
+        |(id, upstreams, host, anonymous, (classes, single), routes)| Api {
+            id: ApiId::new(&id),
+            upstreams: upstreams
+                .into_iter()
+                .map(|(tls, host, port)| Upstream { tls, host, port })
+                .collect(),
+            path_prefix: "/p".to_owned(),
+            host,
+            key_prefix: "hm".to_owned(),
+            anonymous_plan: anonymous.as_deref().map(PlanId::new),
+            charge: StatusSet {
+                classes: classes << 1,
+                single: single.into_iter().collect(),
+            },
+            on_journal_full: JournalFull::default(),
+            on_counters_lost: CountersLost::default(),
+            on_stale_catalog: StaleCatalog::Serve,
+            mode: Mode::default(),
+            encoded_slash: EncodedSlash::default(),
+            unlisted: Unlisted::default(),
+            preserve_host: false,
+            body_bytes_max: None,
+            connect_timeout_us: 0,
+            response_timeout_us: 0,
+            routes,
+        },
+    )
+}
+
+fn api() -> impl Strategy<Value = Object> {
     let lost = prop_oneof![
         Just(CountersLost::Closed),
         Just(CountersLost::LeaseOnly),
         (0u64..1 << 53).prop_map(CountersLost::Open),
     ];
-    let times = (
-        1_000u64..86_400_000_000,
-        1_000u64..86_400_000_000,
-        option::of(1_000u64..86_400_000_000),
-    );
-    let flags = any::<[bool; 5]>();
-    (
-        address,
-        charge,
-        lost,
-        times,
-        flags,
-        option::of(0u64..1 << 53),
-        routes(),
-    )
-        .prop_map(
-            |(
-                (id, upstreams, host, anonymous),
-                (classes, single),
+    let time_us = || 1_000u64..86_400_000_000;
+    let times = (time_us(), time_us(), option::of(time_us()));
+    let body = option::of(0u64..1 << 53);
+    (plain_api(), lost, times, any::<[bool; 5]>(), body).prop_map(
+        |(api, on_counters_lost, (connect, response, stale), [a, b, c, d, e], body)| {
+            Object::Api(Arc::new(Api {
+                on_journal_full: [JournalFull::Refuse, JournalFull::DeclareLoss][usize::from(a)],
                 on_counters_lost,
-                (connect, response, stale),
-                flags,
-                body,
-                routes,
-            )| {
-                Object::Api(Arc::new(Api {
-                    id: ApiId::new(&id),
-                    upstreams: upstreams
-                        .into_iter()
-                        .map(|(tls, host, port)| Upstream { tls, host, port })
-                        .collect(),
-                    path_prefix: "/p".to_owned(),
-                    host,
-                    key_prefix: "hm".to_owned(),
-                    anonymous_plan: anonymous.as_deref().map(PlanId::new),
-                    charge: StatusSet {
-                        classes: classes << 1,
-                        single: single.into_iter().collect(),
-                    },
-                    on_journal_full: if flags[0] {
-                        JournalFull::Refuse
-                    } else {
-                        JournalFull::DeclareLoss
-                    },
-                    on_counters_lost,
-                    on_stale_catalog: match stale {
-                        Some(stale_after_us) => StaleCatalog::Refuse { stale_after_us },
-                        None => StaleCatalog::Serve,
-                    },
-                    mode: if flags[1] {
-                        Mode::Enforce
-                    } else {
-                        Mode::Observe
-                    },
-                    encoded_slash: if flags[2] {
-                        EncodedSlash::Refuse
-                    } else {
-                        EncodedSlash::Pass
-                    },
-                    unlisted: if flags[3] {
-                        Unlisted::Refuse
-                    } else {
-                        Unlisted::Pass
-                    },
-                    preserve_host: flags[4],
-                    body_bytes_max: body,
-                    connect_timeout_us: connect,
-                    response_timeout_us: response,
-                    routes,
-                }))
-            },
-        )
+                on_stale_catalog: stale.map_or(StaleCatalog::Serve, |stale_after_us| {
+                    StaleCatalog::Refuse { stale_after_us }
+                }),
+                mode: [Mode::Enforce, Mode::Observe][usize::from(b)],
+                encoded_slash: [EncodedSlash::Refuse, EncodedSlash::Pass][usize::from(c)],
+                unlisted: [Unlisted::Pass, Unlisted::Refuse][usize::from(d)],
+                preserve_host: e,
+                body_bytes_max: body,
+                connect_timeout_us: connect,
+                response_timeout_us: response,
+                ..api
+            }))
+        },
+    )
 }
 
 fn customers() -> impl Strategy<Value = Object> {

@@ -30,3 +30,6 @@ pub(crate) use near::nearest;
 pub(crate) use reader::path_text;
 pub(crate) use table::snake_case;
 pub(crate) use units::check_host;
+
+#[cfg(test)]
+mod tests;
