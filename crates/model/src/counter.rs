@@ -70,7 +70,11 @@ pub struct Mark {
     pub counter: CounterId,
     /// What it counts.
     pub kind: CounterKind,
-    /// Units that may have been spent since the counter began: never falls.
+    /// When the counter was made in memory. A counter that was forgotten for being idle and is
+    /// made again counts from 0 anew; this tells the two lives apart.
+    pub began: Ticks,
+    /// Units that may have been taken at admission since the counter began; what requests give
+    /// back is not taken off.
     pub granted: u64,
     /// When the mark was raised.
     pub at: Ticks,
@@ -101,10 +105,15 @@ pub struct CounterState {
     pub counter: CounterId,
     /// What it counts.
     pub kind: CounterKind,
-    /// Units of requests that have ended, since the counter began.
+    /// When the counter was made in memory (see [`Mark::began`]).
+    pub began: Ticks,
+    /// Units that ended requests kept, since the counter began.
     pub settled: u64,
-    /// `settled` and the units of requests still in flight.
+    /// `settled` and the units of requests still in flight: what a quota has used.
     pub spent: u64,
+    /// Units taken at admission since the counter began; what was given back is not taken off, so
+    /// that `granted - reserved` is what may be in flight unknown to the reader.
+    pub reserved: u64,
     /// The mark.
     pub granted: u64,
     /// Live slots of a window: slot number since the epoch and units, in flight ones too.

@@ -1,0 +1,140 @@
+//! One limit or quota as it bears on one request.
+
+use smallvec::SmallVec;
+use tollgate_model::{CounterId, CounterKind, Every, Per, Period};
+
+use crate::name::{Length, LimitName};
+
+/// What is done about limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Enforcement {
+    /// They refuse.
+    Enforce,
+    /// Nothing is refused and no window charged; quotas are charged, and `would_deny` tells which
+    /// limit would have refused. What windows would have counted is kept in counters beside
+    /// theirs, so that the answer is the one that enforcing would have given.
+    Observe,
+    /// An emergency override: as [`Self::Observe`], and nothing is told.
+    Off,
+}
+
+/// What a limit allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// At most so many units in a sliding window. At least one of the two is set.
+    Window {
+        /// The window.
+        per: Per,
+        /// Refuses beyond this; the lowest of all limits on the counter.
+        max: Option<u32>,
+        /// Only reports beyond this; the lowest of all shadow limits on the counter.
+        shadow_max: Option<u32>,
+    },
+    /// An allowance for a period.
+    Quota {
+        /// How long the period is.
+        every: Every,
+        /// The allowance; `None`: unlimited, counted all the same.
+        units: Option<u64>,
+        /// Used units at which calls are refused; `None`: never.
+        refuse_at: Option<u64>,
+        /// The period in which the request was admitted.
+        period: Period,
+    },
+}
+
+/// A limit or quota that a request must pass, with the counter that it means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Applicable {
+    /// The counter.
+    pub counter: CounterId,
+    /// Its name; within one request it names one counter.
+    pub name: LimitName,
+    /// What it allows.
+    pub rule: Rule,
+}
+
+/// All limits and quotas of a request: windows shortest first, then quotas.
+pub type Limits = SmallVec<[Applicable; 6]>;
+
+impl Applicable {
+    /// What the counter counts.
+    #[must_use]
+    pub fn kind(&self) -> CounterKind {
+        match self.rule {
+            Rule::Window { per, .. } => CounterKind::Window(per),
+            Rule::Quota { period, .. } => CounterKind::Quota {
+                ends_at: period.end,
+            },
+        }
+    }
+
+    /// Whether it is an allowance for a period.
+    #[must_use]
+    pub fn is_quota(&self) -> bool {
+        matches!(self.name.length, Length::Period(_))
+    }
+
+    /// Whether it only reports.
+    #[must_use]
+    pub fn is_shadow(&self) -> bool {
+        matches!(self.rule, Rule::Window { max: None, .. })
+    }
+
+    /// The number that people see as the limit; `None`: unlimited.
+    #[must_use]
+    pub fn allowance(&self) -> Option<u64> {
+        match self.rule {
+            Rule::Window {
+                max, shadow_max, ..
+            } => max.or(shadow_max).map(u64::from),
+            Rule::Quota { units, .. } => units,
+        }
+    }
+
+    /// The number at which it refuses (or, a shadow, would); `None`: never.
+    #[must_use]
+    pub fn ceiling(&self) -> Option<u64> {
+        match self.rule {
+            Rule::Window { .. } => self.allowance(),
+            Rule::Quota { refuse_at, .. } => refuse_at,
+        }
+    }
+
+    /// Whether it refuses `cost` more units on top of `counted`.
+    #[must_use]
+    pub fn refuses(&self, counted: u64, cost: u64) -> bool {
+        match self.rule {
+            Rule::Window { max, .. } => max.is_some_and(|max| exceeds(counted, cost, max.into())),
+            Rule::Quota { refuse_at, .. } => refuse_at.is_some_and(|at| exceeds(counted, cost, at)),
+        }
+    }
+
+    /// Whether a shadow limit on the counter would refuse.
+    #[must_use]
+    pub fn shadow_refuses(&self, counted: u64, cost: u64) -> bool {
+        match self.rule {
+            Rule::Window { shadow_max, .. } => {
+                shadow_max.is_some_and(|max| exceeds(counted, cost, max.into()))
+            }
+            Rule::Quota { .. } => false,
+        }
+    }
+
+    /// The same limit on the counter that is charged under this enforcement.
+    #[must_use]
+    pub fn under(mut self, enforcement: Enforcement) -> Self {
+        // Any constant does: the ids are hashes, and flipping the same bits twice is the only way
+        // back.
+        const OBSERVED: u128 = 0x6f62_7365_7276_6564_0000_0000_0000_0000;
+        if enforcement == Enforcement::Observe && !self.is_quota() {
+            self.counter = CounterId(self.counter.0 ^ OBSERVED);
+        }
+        self
+    }
+}
+
+/// A maximum of 0 refuses everything, calls that cost nothing too.
+fn exceeds(counted: u64, cost: u64, max: u64) -> bool {
+    max == 0 || counted.saturating_add(cost) > max
+}
