@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use tollgate_journal::JournalOptions;
 
 /// Longest request target, in bytes; longer ones are 400.
 pub const URI_BYTES_MAX: usize = 8 * 1024;
@@ -34,7 +35,7 @@ pub const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(75);
 /// How long a body may make no progress while the peer is the one to act.
 pub const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often a connection looks at its deadlines.
-pub const CONNECTION_TICK: Duration = Duration::from_secs(1);
+pub const CONNECTION_TICK: Duration = Duration::from_millis(500);
 
 /// Connections of a whole gateway.
 pub const CONNECTIONS_MAX: usize = 16_384;
@@ -72,11 +73,13 @@ pub const UNKNOWN_KEY_RECORDS_PER_SECOND: u32 = 100;
 pub const ME_CALLS_PER_SECOND: u32 = 10;
 /// Addresses whose calls of `/.well-known/tollgate/` are counted apart within one second.
 pub const ME_ADDRESSES_MAX: usize = 10_000;
-/// Addresses of callers without a key that are counted apart; further ones share one counter.
-pub const ANONYMOUS_ADDRESSES_MAX: usize = 100_000;
 
 /// Between two checkpoints.
 pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
+/// Checkpoints between two looks for counters that may be forgotten.
+pub const CHECKPOINTS_PER_EVICTION: u32 = 12;
+/// How long threads may take to end once everything in flight was cut.
+pub const CUT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a gateway needs to start.
 #[derive(Debug, Clone)]
@@ -91,8 +94,8 @@ pub struct Options {
     pub connections_max: usize,
     /// Connections from one address at most (IPv6 by /64).
     pub connections_per_address_max: usize,
-    /// Where the journal is.
-    pub journal_dir: PathBuf,
+    /// Where and how the journal is kept.
+    pub journal: JournalOptions,
     /// Name of this node; made once and kept in the journal folder when `None`.
     pub node_name: Option<String>,
 }
@@ -100,14 +103,14 @@ pub struct Options {
 impl Options {
     /// Defaults, for a place to listen and a place to write.
     #[must_use]
-    pub fn new(listen: SocketAddr, journal_dir: PathBuf) -> Self {
+    pub fn new(listen: SocketAddr, journal_dir: impl Into<PathBuf>) -> Self {
         Self {
             listen,
             workers: 0,
             trusted_proxies: Vec::new(),
             connections_max: CONNECTIONS_MAX,
             connections_per_address_max: CONNECTIONS_PER_ADDRESS_MAX,
-            journal_dir,
+            journal: JournalOptions::new(journal_dir),
             node_name: None,
         }
     }

@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 use tollgate_model::{Api, ApiId, Catalog, Label, Route, Segment, Unlisted};
 
+use crate::metrics::{ApiMetrics, Metrics};
+
 /// What of a catalog requests are matched against.
 #[derive(Debug, Default)]
 pub(crate) struct RouteTable {
@@ -32,6 +34,8 @@ pub(crate) struct ApiRoutes {
     nodes: Vec<Node>,
     /// Names and labels of the routes, by index.
     faces: Vec<RouteFace>,
+    /// Its figures.
+    pub(crate) metrics: ApiMetrics,
 }
 
 /// What records show of a route.
@@ -89,14 +93,14 @@ impl RouteMatch {
         self.face().map_or(&[], |f| f.labels.as_slice())
     }
 
-    /// Units of one call.
-    pub(crate) fn cost(&self) -> u32 {
-        self.route().map_or(1, |r| r.cost)
+    /// Index of the route within its API; `None`: unlisted.
+    pub(crate) fn index(&self) -> Option<usize> {
+        self.index
     }
 
-    /// Most units that the upstream may ask for, where it may.
-    pub(crate) fn cost_max(&self) -> Option<u32> {
-        self.route().and_then(|r| r.cost_max)
+    /// The API, compiled.
+    pub(crate) fn owner(&self) -> &Arc<ApiRoutes> {
+        &self.owner
     }
 
     /// Whether no key is asked.
@@ -111,10 +115,10 @@ impl RouteMatch {
 
 impl RouteTable {
     /// Compiles the catalog's APIs.
-    pub(crate) fn compile(catalog: &Catalog) -> Self {
+    pub(crate) fn compile(catalog: &Catalog, metrics: &Metrics) -> Self {
         let mut table = Self::default();
         for api in catalog.apis.values() {
-            let compiled = Arc::new(ApiRoutes::compile(api));
+            let compiled = Arc::new(ApiRoutes::compile(api, metrics.of_api(&api.id)));
             match &api.host {
                 Some(host) => table.hosts.entry(host.clone()).or_default().push(compiled),
                 None => table.any_host.push(compiled),
@@ -149,7 +153,7 @@ impl RouteTable {
 }
 
 impl ApiRoutes {
-    fn compile(api: &Arc<Api>) -> Self {
+    fn compile(api: &Arc<Api>, metrics: ApiMetrics) -> Self {
         let prefix = api.path_prefix.trim_end_matches('/').to_owned();
         let mut nodes = vec![Node::default()];
         for (index, route) in api.routes.iter().enumerate() {
@@ -162,6 +166,7 @@ impl ApiRoutes {
             prefix,
             nodes,
             faces,
+            metrics,
         }
     }
 
@@ -309,6 +314,10 @@ mod tests {
     use super::*;
     use crate::testing::{api, catalog_of, route};
 
+    fn compiled(apis: Vec<Api>) -> RouteTable {
+        RouteTable::compile(&catalog_of(apis), &Metrics::default())
+    }
+
     fn name_of(table: &RouteTable, host: &str, method: &str, path: &str) -> String {
         let Some(found) = table.find_api(host, path) else {
             return "no api".to_owned();
@@ -322,7 +331,7 @@ mod tests {
 
     #[test]
     fn a_host_beats_none_and_the_longest_prefix_wins_on_a_segments_edge() {
-        let table = RouteTable::compile(&catalog_of(vec![
+        let table = compiled(vec![
             api("root", "/", vec![]),
             api("one", "/v1", vec![]),
             api("deep", "/v1/deep", vec![]),
@@ -330,7 +339,7 @@ mod tests {
                 host: Some("api.example.com".into()),
                 ..api("hosted", "/v1", vec![])
             },
-        ]));
+        ]);
         let cases = [
             ("x", "/v1", "one /v1/*"),
             ("x", "/v1/", "one /v1/*"),
@@ -353,14 +362,14 @@ mod tests {
 
     #[test]
     fn no_api_is_found_outside_every_prefix() {
-        let table = RouteTable::compile(&catalog_of(vec![api("one", "/v1", vec![])]));
+        let table = compiled(vec![api("one", "/v1", vec![])]);
         assert_eq!(name_of(&table, "x", "GET", "/v2"), "no api");
         assert_eq!(name_of(&table, "x", "GET", "/"), "no api");
     }
 
     #[test]
     fn literals_come_before_parameters_from_the_left_and_rest_last() {
-        let table = RouteTable::compile(&catalog_of(vec![api(
+        let table = compiled(vec![api(
             "a",
             "/",
             vec![
@@ -372,7 +381,7 @@ mod tests {
                 route("/w/list/", &["GET"]),
                 route("/only", &["GET", "PUT"]),
             ],
-        )]));
+        )]);
         let cases = [
             ("GET", "/w/7", "a /w/{id}"),
             ("HEAD", "/w/7", "a /w/{id}"),
@@ -405,7 +414,7 @@ mod tests {
             unlisted: Unlisted::Refuse,
             ..api("a", "/", vec![route("/known", &["GET"])])
         };
-        let table = RouteTable::compile(&catalog_of(vec![strict]));
+        let table = compiled(vec![strict]);
         assert_eq!(name_of(&table, "", "GET", "/unknown"), "unlisted");
         assert_eq!(name_of(&table, "", "GET", "/known"), "a /known");
     }
@@ -414,14 +423,14 @@ mod tests {
     fn two_routes_of_one_path_are_told_apart_by_method() {
         let mut dear = route("/x", &["POST"]);
         dear.cost = 5;
-        let table = RouteTable::compile(&catalog_of(vec![api(
+        let table = compiled(vec![api(
             "a",
             "/",
             vec![route("/x", &["GET"]), dear],
-        )]));
+        )]);
         let found = table.find_api("", "/x").unwrap();
-        assert_eq!(found.find_route("/x", "POST").unwrap().cost(), 5);
-        assert_eq!(found.find_route("/x", "GET").unwrap().cost(), 1);
+        assert_eq!(found.find_route("/x", "POST").unwrap().route().unwrap().cost, 5);
+        assert_eq!(found.find_route("/x", "GET").unwrap().route().unwrap().cost, 1);
         assert_eq!(
             found.find_route("/x", "PUT").unwrap_err(),
             RouteError::Method(vec!["GET".into(), "HEAD".into(), "POST".into()])

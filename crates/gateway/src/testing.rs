@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tollgate_model::{
-    ApiKey, KeyHash, KeyId, KeyState, SubscriptionId, Timestamp,
+    ApiKey, KeyHash, KeyId, KeyState, OrganizationId, PeriodBasis, Plan, PlanId, Subscription, SubscriptionId, SubscriptionState, Timestamp,
     Api, ApiId, Catalog, CountersLost, EncodedSlash, JournalFull, Mode, Route, RouteTemplate,
     StaleCatalog, StatusSet, Unlisted, Upstream,
 };
@@ -80,5 +80,33 @@ pub(crate) fn key(id: &str, byte: u8) -> ApiKey {
         created_at: Timestamp(0),
         expires_at: None,
         revoked_at: None,
+    }
+}
+
+pub(crate) fn plan(id: &str) -> Plan {
+    Plan {
+        id: PlanId::new(id),
+        name: id.into(),
+        version: 1,
+        price: None,
+        quota: None,
+        overage: None,
+        period: PeriodBasis::Calendar,
+        limits: Vec::new(),
+        scopes: None,
+        keys_max: None,
+    }
+}
+
+pub(crate) fn subscription(id: &str, plan: &str, apis: &[&str]) -> Subscription {
+    Subscription {
+        id: SubscriptionId::new(id),
+        organization: OrganizationId::new("org"),
+        apis: apis.iter().map(|a| ApiId::new(a)).collect(),
+        plan: PlanId::new(plan),
+        time_zone: jiff::tz::TimeZone::UTC,
+        started_on: jiff::civil::date(2026, 1, 1),
+        state: SubscriptionState::Active,
+        created_at: Timestamp(0),
     }
 }
