@@ -1,0 +1,323 @@
+//! Reserving, settling, reading and evicting.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use smallvec::SmallVec;
+use tollgate_admission::{
+    Address, AddressHold, Applicable, Enforcement, Limits, Reading, Readings, Verdict, decide,
+    slot_at,
+};
+use tollgate_model::{
+    Charge, CounterId, CounterKind, Mark, Now, Quota, RateLimit, Ticks, Timestamp,
+};
+
+use crate::addresses::{ADDRESSES_APART_MAX, Addresses};
+use crate::counter::{Body, Counter, QUOTA_KEPT_US};
+use crate::grant::{GrantLog, grant_units};
+use crate::reservation::{Charges, Denied, Reservation, ReserveError};
+use crate::shard::{Locked, Shards};
+
+/// How much is held, for metrics and tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// Counters.
+    pub counters: usize,
+    /// Charges of reservations that are not settled.
+    pub charges_in_flight: u64,
+    /// Addresses counted apart.
+    pub addresses: usize,
+}
+
+/// All counters of one gateway.
+#[derive(Debug)]
+pub struct MemoryCounters {
+    pub(crate) shards: Shards,
+    addresses: Addresses,
+    /// When counters were lost, or 0: until a span later, windows that are not known are full.
+    lost_at: AtomicU64,
+    /// Quotas whose periods ended before this have been forgotten: they stay closed.
+    closed_before: AtomicI64,
+}
+
+impl Default for MemoryCounters {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl MemoryCounters {
+    /// No counters yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            shards: Shards::new(),
+            addresses: Addresses::new(ADDRESSES_APART_MAX),
+            lost_at: AtomicU64::new(0),
+            closed_before: AtomicI64::new(i64::MIN),
+        }
+    }
+
+    /// Takes `cost` units on every counter that the limits mean, or on none. Everything happens
+    /// under the locks of these counters: reading, deciding, writing marks down, charging.
+    ///
+    /// # Errors
+    /// [`ReserveError::Denied`] where a limit refuses, [`ReserveError::GrantRefused`] where marks
+    /// could not be written down. Nothing was charged then.
+    pub fn reserve(
+        &self,
+        limits: &[Applicable],
+        cost: u64,
+        now: Now,
+        enforcement: Enforcement,
+        grants: &mut dyn GrantLog,
+    ) -> Result<Reservation, ReserveError> {
+        let limits: Limits = limits.iter().map(|l| l.under(enforcement)).collect();
+        let mut locked = self.shards.lock(limits.iter().map(|limit| limit.counter));
+        let at = locked.clamp(now.ticks);
+        let mut readings = self.readings(&mut locked, &limits, cost, at);
+        let (would_deny, charge_windows) = match decide(&limits, &readings, cost, now, enforcement)
+        {
+            Verdict::Admit {
+                would_deny,
+                charge_windows,
+            } => (would_deny, charge_windows),
+            Verdict::Deny(refusal) => {
+                return Err(ReserveError::Denied(Box::new(Denied { refusal, readings })));
+            }
+        };
+        let charged = |limit: &Applicable| charge_windows || limit.is_quota();
+
+        let mut marks: SmallVec<[Mark; 6]> = SmallVec::new();
+        for (limit, reading) in limits.iter().zip(&readings).filter(|(l, _)| charged(l)) {
+            marks.extend(needed_mark(&mut locked, limit, reading, cost, at));
+        }
+        if !marks.is_empty() {
+            grants.grant(&marks)?;
+        }
+
+        let mut charges = Charges::new();
+        for (limit, reading) in limits.iter().zip(&mut readings) {
+            if charged(limit) {
+                let mark = marks.iter().find(|mark| mark.counter == limit.counter);
+                let charge = self.charge(&mut locked, limit, cost, at, mark);
+                charges.extend(charge.map(|(charge, after)| {
+                    *reading = after;
+                    charge
+                }));
+            }
+        }
+        Ok(Reservation {
+            charges,
+            readings,
+            would_deny,
+            at,
+        })
+    }
+
+    /// Ends a request: keeps so many units on windows and on quotas (never more than were
+    /// reserved) and gives the rest back. `assign` is called with the final charges while the
+    /// counters are locked, to give the event its place in the journal: a snapshot then holds
+    /// either both the settlement and the place, or neither.
+    pub fn settle(
+        &self,
+        reservation: Reservation,
+        kept_windows: u64,
+        kept_quotas: u64,
+        assign: &mut dyn FnMut(&[Charge]),
+    ) {
+        let mut charges = reservation.charges;
+        let mut locked = self
+            .shards
+            .lock(charges.iter().map(|charge| charge.counter));
+        for charge in &mut charges {
+            let kept = match charge.kind {
+                CounterKind::Window(_) => kept_windows,
+                CounterKind::Quota { .. } => kept_quotas,
+            };
+            charge.kept = kept.min(charge.reserved);
+            let counter = locked
+                .shard(charge.counter)
+                .and_then(|shard| shard.counters.get_mut(&charge.counter));
+            if let Some(counter) = counter {
+                counter.settle(charge);
+            }
+        }
+        assign(&charges);
+    }
+
+    /// Where each limit stands, and when it would admit `cost`. Charges nothing.
+    #[must_use]
+    pub fn read(&self, limits: &[Applicable], cost: u64, now: Now) -> Readings {
+        let mut locked = self.shards.lock(limits.iter().map(|limit| limit.counter));
+        let at = locked.clamp(now.ticks);
+        self.readings(&mut locked, limits, cost, at)
+    }
+
+    /// Takes over what the platform knows was used of a quota in its period; never lowers what is
+    /// counted here.
+    pub fn seed_quota(&self, counter: CounterId, kind: CounterKind, used: u64, now: Now) {
+        let mut locked = self.shards.lock(std::iter::once(counter));
+        let at = locked.clamp(now.ticks);
+        if let Some(shard) = locked.shard(counter) {
+            let held = shard
+                .counters
+                .entry(counter)
+                .or_insert_with(|| self.blank(kind, at));
+            held.settled = held.settled.max(used.saturating_sub(held.in_flight));
+        }
+    }
+
+    /// Says that what was counted before this moment is lost: windows that are not known count as
+    /// full until a span has passed. Quotas wait for [`Self::seed_quota`].
+    pub fn declare_lost(&self, now: Now) {
+        self.lost_at
+            .fetch_max(now.ticks.0.max(1), Ordering::Release);
+    }
+
+    /// The scope of a client's address, counted apart while there is room: see
+    /// [`ADDRESSES_APART_MAX`].
+    #[must_use]
+    pub fn scope_of_address(&self, address: IpAddr, hold: AddressHold) -> Address {
+        self.addresses.scope(address, hold)
+    }
+
+    /// Forgets counters in which nothing counts any more, and how many they were. Due every
+    /// minute or so; locks one shard at a time.
+    pub fn evict(&self, now: Now) -> usize {
+        let horizon = now.wall.plus_us(-QUOTA_KEPT_US).0;
+        let before = self.closed_before.fetch_max(horizon, Ordering::AcqRel);
+        let wall = Timestamp(before.max(horizon)).plus_us(QUOTA_KEPT_US);
+        let mut evicted = 0;
+        for shard in self.shards.iter() {
+            let mut shard = shard.lock();
+            let at = shard.clamp(now.ticks);
+            let held = shard.counters.len();
+            shard
+                .counters
+                .retain(|_, counter| !counter.is_spent(at, wall));
+            evicted += held - shard.counters.len();
+            if shard.counters.capacity() > 4 * shard.counters.len() {
+                shard.counters.shrink_to_fit();
+            }
+        }
+        self.addresses.evict(now, QUOTA_KEPT_US);
+        evicted
+    }
+
+    /// How much is held. Locks one shard at a time.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals {
+            addresses: self.addresses.len(),
+            ..Totals::default()
+        };
+        for shard in self.shards.iter() {
+            let shard = shard.lock();
+            totals.counters += shard.counters.len();
+            let in_flight = shard.counters.values().map(|c| u64::from(c.requests));
+            totals.charges_in_flight += in_flight.sum::<u64>();
+        }
+        totals
+    }
+
+    fn readings(
+        &self,
+        locked: &mut Locked<'_>,
+        limits: &[Applicable],
+        cost: u64,
+        at: Ticks,
+    ) -> Readings {
+        let mut read = |limit: &Applicable| {
+            let held = locked
+                .shard(limit.counter)
+                .and_then(|shard| shard.counters.get_mut(&limit.counter));
+            match held {
+                Some(counter) => {
+                    counter.advance(at);
+                    counter.reading(limit, cost)
+                }
+                None => self.blank(limit.kind(), at).reading(limit, cost),
+            }
+        };
+        limits.iter().map(&mut read).collect()
+    }
+
+    fn charge(
+        &self,
+        locked: &mut Locked<'_>,
+        limit: &Applicable,
+        cost: u64,
+        at: Ticks,
+        mark: Option<&Mark>,
+    ) -> Option<(Charge, Reading)> {
+        let shard = locked.shard(limit.counter)?;
+        let round = shard.round;
+        let kind = limit.kind();
+        let counter = shard
+            .counters
+            .entry(limit.counter)
+            .or_insert_with(|| self.blank(kind, at));
+        if let Some(mark) = mark {
+            counter.granted = mark.granted;
+        }
+        if let (Body::Quota { ends_at }, CounterKind::Quota { ends_at: asked }) =
+            (&mut counter.body, kind)
+        {
+            // Periods of two lengths may begin together and share the counter: the longer holds.
+            *ends_at = (*ends_at).max(asked);
+        }
+        counter.charge(cost, at);
+        let charge = Charge {
+            counter: limit.counter,
+            kind,
+            reserved: cost,
+            kept: cost,
+            at,
+            round,
+        };
+        Some((charge, counter.reading(limit, cost)))
+    }
+
+    /// A counter that is not known: empty, but for windows while counters are lost and for quotas
+    /// that were already forgotten, which a wall clock set back must not open again.
+    fn blank(&self, kind: CounterKind, at: Ticks) -> Counter {
+        let mut counter = Counter::new(kind, at);
+        match &mut counter.body {
+            Body::Window(window) => {
+                let lost_at = self.lost_at.load(Ordering::Acquire);
+                if lost_at > 0 {
+                    let slot = slot_at(window.per(), Ticks(lost_at));
+                    window.add_in(slot, u64::from(RateLimit::MAX_LARGEST));
+                }
+            }
+            Body::Quota { ends_at } => {
+                if ends_at.0 <= self.closed_before.load(Ordering::Acquire) {
+                    counter.settled = Quota::UNITS_LARGEST;
+                }
+            }
+        }
+        counter
+    }
+}
+
+/// The mark that a counter needs before it can pay `cost`.
+fn needed_mark(
+    locked: &mut Locked<'_>,
+    limit: &Applicable,
+    reading: &Reading,
+    cost: u64,
+    at: Ticks,
+) -> Option<Mark> {
+    let held = locked.shard(limit.counter)?.counters.get(&limit.counter);
+    let (began, reserved, granted) = held.map_or((at, 0, 0), |counter| {
+        (counter.began, counter.reserved, counter.granted)
+    });
+    (reserved.saturating_add(cost) > granted).then(|| Mark {
+        counter: limit.counter,
+        kind: limit.kind(),
+        began,
+        granted: reserved.saturating_add(grant_units(limit, reading.counted, cost)),
+        at,
+    })
+}
