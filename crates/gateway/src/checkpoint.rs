@@ -73,7 +73,7 @@ fn run(node: &Node, journal: &Journal, stop: &Stop) {
             tracing::error!(%error, "no checkpoint could be written; the one before holds");
         }
         round = round.wrapping_add(1);
-        if round % CHECKPOINTS_PER_EVICTION == 0 {
+        if round.is_multiple_of(CHECKPOINTS_PER_EVICTION) {
             let evicted = node.counters.evict(node.clock.now());
             tracing::debug!(evicted, "idle counters forgotten");
         }
@@ -85,7 +85,6 @@ pub(crate) fn write(node: &Node, journal: &Journal) -> Result<(), JournalError> 
     let at = node.clock.now();
     let shards: Vec<ShardSnapshot> = (0..SHARDS)
         .map_while(|shard| {
-            let shard = u16::try_from(shard).ok()?;
             let now = node.clock.now();
             node.counters
                 .snapshot_shard(shard, now, &mut || node.positions())

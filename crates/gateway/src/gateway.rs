@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::task::LocalSet;
@@ -50,7 +51,7 @@ pub struct Gateway {
     checkpointer: Option<Checkpointer>,
     threads: Vec<JoinHandle<()>>,
     /// Closed when the last thread has ended.
-    ended: Receiver<()>,
+    ended: Mutex<Receiver<()>>,
     address: SocketAddr,
     name: NodeId,
     interrupted: usize,
@@ -114,7 +115,7 @@ impl Gateway {
             journal: Some(journal),
             checkpointer: Some(checkpointer),
             threads: Vec::new(),
-            ended,
+            ended: Mutex::new(ended),
             address,
             interrupted,
         };
@@ -202,7 +203,7 @@ impl Gateway {
     /// Waits for the threads' end; false when it did not come in time.
     fn wait_for_threads(&self, at_most: Duration) -> bool {
         !matches!(
-            self.ended.recv_timeout(at_most),
+            self.ended.lock().recv_timeout(at_most),
             Err(RecvTimeoutError::Timeout)
         )
     }

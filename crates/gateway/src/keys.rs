@@ -14,10 +14,12 @@ use tollgate_model::{ApiKey, KeyChange, KeyDelta, KeyHash, KeyId, KeyState, Time
 
 const SHARDS: usize = 64;
 
+type Shard = RwLock<HashMap<KeyHash, Arc<ApiKey>, BuildHasherDefault<TakesHash>>>;
+
 /// Keys by hash, and their hashes by id.
 #[derive(Debug)]
 pub(crate) struct KeyTable {
-    shards: Vec<RwLock<HashMap<KeyHash, Arc<ApiKey>, BuildHasherDefault<TakesHash>>>>,
+    shards: Vec<Shard>,
     /// Also serialises changes. A removed key stays as a version without a hash.
     by_id: Mutex<HashMap<KeyId, Known>>,
 }
@@ -126,10 +128,7 @@ impl KeyTable {
         ended
     }
 
-    fn shard(
-        &self,
-        hash: &KeyHash,
-    ) -> Option<&RwLock<HashMap<KeyHash, Arc<ApiKey>, BuildHasherDefault<TakesHash>>>> {
+    fn shard(&self, hash: &KeyHash) -> Option<&Shard> {
         // The last byte: the first eight choose the bucket inside the shard.
         let [.., last] = hash.0;
         self.shards.get(usize::from(last) % SHARDS)

@@ -102,15 +102,6 @@ impl Metrics {
         self.denials.get_or_create(&labels).inc();
     }
 
-    /// Refusals of a code so far.
-    #[cfg(test)]
-    pub(crate) fn denials_of(&self, code: DenialCode) -> u64 {
-        let labels = CodeLabels {
-            code: code.as_str().to_owned(),
-        };
-        self.denials.get_or_create(&labels).get()
-    }
-
     /// Makes the figures visible.
     pub(crate) fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("tollgate_gateway");

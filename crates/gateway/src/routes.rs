@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tollgate_model::{Api, ApiId, Catalog, Label, Route, Segment, Unlisted};
+use tollgate_model::{Api, Catalog, Label, Route, Segment, Unlisted};
 
 use crate::metrics::{ApiMetrics, Metrics};
 
@@ -143,12 +143,6 @@ impl RouteTable {
             .iter()
             .find(|a| a.holds(path))
             .or_else(|| self.any_host.iter().find(|a| a.holds(path)))
-    }
-
-    /// The API of an id, for questions that name one.
-    pub(crate) fn find_by_id(&self, id: &ApiId) -> Option<&Arc<ApiRoutes>> {
-        let hosts = self.hosts.values().flatten();
-        hosts.chain(&self.any_host).find(|a| a.api.id == *id)
     }
 }
 

@@ -89,10 +89,10 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let traffic = Rc::clone(&self.traffic);
         let Some(incoming) = &mut self.incoming else {
             return Poll::Ready(None);
         };
-        let traffic = Rc::clone(&self.traffic);
         let frame = match ready!(Pin::new(incoming).poll_frame(cx)) {
             None => {
                 traffic.request_sent.set(true);

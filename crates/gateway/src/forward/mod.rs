@@ -13,7 +13,7 @@ mod response;
 mod send;
 mod upgrade;
 
-pub(crate) use body::{AnswerBody, BodyError, Traffic};
+pub(crate) use body::{AnswerBody, Traffic};
 pub(crate) use pool::{Pool, UpstreamConnection};
-pub(crate) use response::forward;
+pub(crate) use response::{Abort, forward};
 pub(crate) use upgrade::Tunnel;
