@@ -1,0 +1,235 @@
+//! Looking into a journal's folder without opening it: also beside the process that has it open.
+
+use std::path::Path;
+
+use prost::Message;
+use tollgate_model::{Now, Sequence};
+
+use crate::damage::{DamageReport, DamageSpot};
+use crate::frame::salt_of;
+use crate::fs::{Filesystem, again};
+use crate::layout::{Ask, Head, Reading, SegmentFile, lay_out, list_segments, read_pieces};
+use crate::twin::Twin;
+use crate::wire::{CheckpointFile, Ledger, LedgerStream, State, TotalsMessage};
+use crate::{JournalError, Totals};
+
+/// What is known of one stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamInspection {
+    /// The gateway's name, as the stream's files have it.
+    pub node: String,
+    /// Which life.
+    pub epoch: u64,
+    /// Which thread.
+    pub thread: u16,
+    /// Segments on disk.
+    pub segments: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// First sequence that is kept.
+    pub first: Sequence,
+    /// One beyond the last entry.
+    pub next: Sequence,
+    /// First sequence not confirmed as shipped, when last written down.
+    pub shipped: Sequence,
+    /// Whether the stream has ended.
+    pub sealed: bool,
+    /// Records read and found good; 0 where nothing had to be read.
+    pub records: u64,
+    /// Of all events ever, deleted ones too.
+    pub totals: Totals,
+}
+
+/// What is known of one checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckpointInspection {
+    /// Of which life.
+    pub epoch: u64,
+    /// When.
+    pub at: Now,
+    /// How many counters it holds.
+    pub counters: usize,
+    /// How many exchanges were open.
+    pub unfinished: usize,
+}
+
+/// What lies in the folder.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Inspection {
+    /// The gateway's name, where the state can be read.
+    pub node: Option<String>,
+    /// The last life, where the state can be read.
+    pub epoch: Option<u64>,
+    /// Whether the last life ended by closing the journal.
+    pub clean: bool,
+    /// Newest first.
+    pub checkpoints: Vec<CheckpointInspection>,
+    /// Oldest epoch first; those without segments too.
+    pub streams: Vec<StreamInspection>,
+    /// Sum over streams that are no longer listed.
+    pub retired: Totals,
+    /// What is broken. Of a stream that is being written, an end that is just being written may
+    /// show as torn; that is no damage.
+    pub damage: DamageReport,
+}
+
+/// Reads names, headers, small files, and of streams that have not ended the last segment.
+///
+/// # Errors
+/// When the folder cannot be listed; damage is part of the answer.
+pub fn inspect(fs: &dyn Filesystem, dir: &Path) -> Result<Inspection, JournalError> {
+    look(fs, dir, false)
+}
+
+/// Reads every record too. [`DamageReport::is_clean`] tells whether all is well.
+///
+/// # Errors
+/// As [`inspect`].
+pub fn verify(fs: &dyn Filesystem, dir: &Path) -> Result<Inspection, JournalError> {
+    look(fs, dir, true)
+}
+
+fn look(fs: &dyn Filesystem, dir: &Path, every_record: bool) -> Result<Inspection, JournalError> {
+    let mut answer = Inspection::default();
+    let state = Twin::load(fs, dir, "state");
+    let ledger = Twin::load(fs, dir, "ledger");
+    let checkpoints = Twin::load(fs, dir, "checkpoint");
+    let mut spots = [state.damage, ledger.damage, checkpoints.damage].concat();
+    if let Some(state) = state.payloads.first()
+        && let Ok(state) = State::decode(state.as_slice())
+    {
+        answer.clean = state.clean;
+        answer.epoch = Some(state.epoch);
+        answer.node = Some(state.node);
+    }
+    for bytes in &checkpoints.payloads {
+        answer.checkpoints.extend(describe(bytes));
+    }
+    let ledger = ledger.payloads.first();
+    let ledger = ledger.and_then(|bytes| Ledger::decode(bytes.as_slice()).ok());
+    let ledger = ledger.unwrap_or_default();
+    answer.retired = ledger
+        .retired
+        .as_ref()
+        .map(TotalsMessage::read)
+        .unwrap_or_default();
+    let mut known = ledger.streams;
+    let segments = list_segments(fs, dir).map_err(JournalError::io("list", dir))?;
+    for ((epoch, thread), files) in segments {
+        let of_stream =
+            |known: &LedgerStream| known.epoch == epoch && known.thread == u32::from(thread);
+        let place = known.iter().position(of_stream);
+        let known = place.map(|place| known.swap_remove(place));
+        let stream = Stream {
+            fs,
+            known,
+            every_record,
+        };
+        let (stream, found, torn) = stream.look(epoch, thread, files);
+        answer.streams.extend(stream);
+        spots.extend(found);
+        answer.damage.torn.extend(torn);
+    }
+    answer.streams.extend(known.iter().map(gone));
+    answer
+        .streams
+        .sort_by_key(|stream| (stream.epoch, stream.thread));
+    // Segments that were deleted while they were looked at are no damage.
+    let names = again(|| fs.list(dir)).map_err(JournalError::io("list", dir))?;
+    for spot in spots {
+        if names.contains(&spot.file) {
+            answer.damage.add(spot);
+        }
+    }
+    Ok(answer)
+}
+
+fn describe(bytes: &[u8]) -> Option<CheckpointInspection> {
+    let mut file = CheckpointFile::decode(bytes).ok()?;
+    let shards = file.read_shards().ok()?;
+    Some(CheckpointInspection {
+        epoch: file.epoch,
+        at: file.at(),
+        counters: shards.iter().map(|shard| shard.counters.len()).sum(),
+        unfinished: file.unfinished.len(),
+    })
+}
+
+fn gone(known: &LedgerStream) -> StreamInspection {
+    StreamInspection {
+        node: known.node.clone(),
+        epoch: known.epoch,
+        thread: known.thread as u16,
+        segments: 0,
+        bytes: 0,
+        first: Sequence(known.kept_from),
+        next: Sequence(known.next),
+        shipped: Sequence(known.shipped),
+        sealed: known.sealed,
+        records: 0,
+        totals: known
+            .totals
+            .as_ref()
+            .map(TotalsMessage::read)
+            .unwrap_or_default(),
+    }
+}
+
+struct Stream<'a> {
+    fs: &'a dyn Filesystem,
+    known: Option<LedgerStream>,
+    every_record: bool,
+}
+
+type Looked = (
+    Option<StreamInspection>,
+    Vec<DamageSpot>,
+    Option<crate::TornTail>,
+);
+
+impl Stream<'_> {
+    fn look(self, epoch: u64, thread: u16, files: Vec<SegmentFile>) -> Looked {
+        let salt = salt_of(epoch, thread);
+        let bytes = files.iter().map(|file| file.length).sum();
+        let node = files.iter().find_map(|file| match &file.head {
+            Head::Good(header) => Some(header.node.clone()),
+            _ => None,
+        });
+        let layout = lay_out(self.fs, salt, files);
+        let sealed = self.known.as_ref().filter(|known| known.sealed);
+        let kept_from = self.known.as_ref().map_or(0, |known| known.kept_from);
+        let reading = match sealed {
+            Some(known) if !self.every_record => Reading {
+                next: known.next,
+                ..Reading::default()
+            },
+            _ => {
+                let ask = Ask {
+                    replay_from: self.every_record.then_some(kept_from),
+                    known_next: sealed.map_or(0, |known| known.next),
+                    open_ended: sealed.is_none(),
+                };
+                read_pieces(self.fs, salt, &layout.pieces, ask, &mut |_, _| true)
+            }
+        };
+        let mut spots = layout.damage;
+        spots.extend(reading.damage);
+        let used = layout.pieces.iter().any(|piece| piece.first < piece.upper);
+        let stream = (used && reading.next > 0).then(|| StreamInspection {
+            node: node.unwrap_or_default(),
+            epoch,
+            thread,
+            segments: layout.pieces.len(),
+            bytes,
+            first: Sequence(kept_from),
+            next: Sequence(reading.next),
+            shipped: Sequence(self.known.as_ref().map_or(0, |known| known.shipped)),
+            sealed: sealed.is_some(),
+            records: reading.records,
+            totals: sealed
+                .and_then(|known| known.totals.as_ref())
+                .map_or(reading.totals, TotalsMessage::read),
+        });
+        (stream, spots, reading.torn)
+    }
+}

@@ -1,0 +1,366 @@
+//! A stream's files as they lie on disk: which segment holds which sequences, and what its
+//! records say. Reads only; recovery, `inspect` and `verify` all go through here.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::Totals;
+use crate::damage::{DamageKind, DamageSpot, TornTail};
+use crate::frame::{FrameHead, Kind};
+use crate::fs::{Filesystem, again, read_full_at};
+use crate::scan::{Scan, Step, Tail};
+use crate::segment::{HEADER_BYTES, SegmentName, decode_header};
+use crate::wire::{SegmentHeader, TotalsMessage, digest_event};
+
+/// What a segment's first bytes are.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Head {
+    Good(SegmentHeader),
+    /// All zeros: allocated beforehand, never used; or the header is lost.
+    Zero,
+    Bad,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct SegmentFile {
+    pub name: SegmentName,
+    pub path: PathBuf,
+    pub length: u64,
+    pub head: Head,
+}
+
+/// A segment and the sequences that are to be read from it: `first..upper`.
+#[derive(Debug, Clone)]
+pub(crate) struct Piece {
+    pub file: SegmentFile,
+    pub first: u64,
+    pub upper: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Layout {
+    pub pieces: Vec<Piece>,
+    /// Allocated and never used.
+    pub unused: Vec<SegmentFile>,
+    pub damage: Vec<DamageSpot>,
+}
+
+/// Every segment in the folder, by epoch and thread, in order.
+pub(crate) fn list_segments(
+    fs: &dyn Filesystem,
+    dir: &Path,
+) -> io::Result<BTreeMap<(u64, u16), Vec<SegmentFile>>> {
+    let mut names: Vec<SegmentName> = again(|| fs.list(dir))?
+        .iter()
+        .filter_map(|name| SegmentName::parse(name))
+        .collect();
+    names.sort_unstable();
+    let mut streams: BTreeMap<(u64, u16), Vec<SegmentFile>> = BTreeMap::new();
+    for name in names {
+        let path = name.path(dir);
+        let file = match read_head(fs, &path) {
+            Ok((length, bytes)) => SegmentFile {
+                name,
+                length,
+                head: head_of(name, &bytes),
+                path,
+            },
+            // Deleted meanwhile, by the process that has the journal open.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(_) => SegmentFile {
+                name,
+                length: again(|| fs.open_read(&path)?.length()).unwrap_or(0),
+                head: Head::Bad,
+                path,
+            },
+        };
+        let stream = streams.entry((name.epoch, name.thread)).or_default();
+        stream.push(file);
+    }
+    Ok(streams)
+}
+
+fn read_head(fs: &dyn Filesystem, path: &Path) -> io::Result<(u64, Vec<u8>)> {
+    let file = again(|| fs.open_read(path))?;
+    let length = again(|| file.length())?;
+    let mut bytes = vec![0; HEADER_BYTES];
+    read_full_at(&*file, &mut bytes, 0)?;
+    Ok((length, bytes))
+}
+
+fn head_of(name: SegmentName, bytes: &[u8]) -> Head {
+    match decode_header(name, bytes) {
+        Some(header) => Head::Good(header),
+        None if bytes.iter().all(|byte| *byte == 0) => Head::Zero,
+        None => Head::Bad,
+    }
+}
+
+fn header_spot(file: &SegmentFile) -> DamageSpot {
+    DamageSpot {
+        file: file.name.file_name(),
+        offset: 0,
+        bytes: HEADER_BYTES as u64,
+        missing: 0,
+        kind: DamageKind::Header,
+    }
+}
+
+/// Sequence of the first good record of a segment without a header.
+fn first_record(fs: &dyn Filesystem, salt: u32, file: &SegmentFile) -> Option<u64> {
+    let handle = again(|| fs.open_read(&file.path)).ok()?;
+    let mut scan = Scan::new(handle, salt, HEADER_BYTES as u64, file.length, 0);
+    match scan.step().ok()? {
+        Step::Record(head) => Some(head.sequence),
+        Step::Hole { .. } => Some(scan.expected()),
+        Step::End(_) => None,
+    }
+}
+
+/// One beyond the last good record of the pieces so far.
+fn reach(fs: &dyn Filesystem, salt: u32, pieces: &[Piece]) -> u64 {
+    let mut reach = 0;
+    for piece in pieces {
+        let Ok(handle) = again(|| fs.open_read(&piece.file.path)) else {
+            continue;
+        };
+        let start = HEADER_BYTES as u64;
+        let mut scan = Scan::new(handle, salt, start, piece.file.length, piece.first);
+        while let Ok(Step::Record(_) | Step::Hole { .. }) = scan.step() {}
+        if piece.first != u64::MAX {
+            reach = reach.max(scan.expected());
+        }
+    }
+    reach
+}
+
+/// Which segment holds what. A header voids what earlier segments hold from its `first` on; a
+/// segment whose header cannot be read yields only what no earlier one holds.
+pub(crate) fn lay_out(fs: &dyn Filesystem, salt: u32, files: Vec<SegmentFile>) -> Layout {
+    let mut layout = Layout::default();
+    for file in files {
+        let first = match &file.head {
+            Head::Good(header) => header.first,
+            Head::Zero | Head::Bad => match first_record(fs, salt, &file) {
+                Some(first) => {
+                    layout.damage.push(header_spot(&file));
+                    first.max(reach(fs, salt, &layout.pieces))
+                }
+                None if file.head == Head::Zero => {
+                    layout.unused.push(file);
+                    continue;
+                }
+                None => {
+                    layout.damage.push(header_spot(&file));
+                    u64::MAX
+                }
+            },
+        };
+        layout.pieces.push(Piece {
+            file,
+            first,
+            upper: u64::MAX,
+        });
+    }
+    let mut upper = u64::MAX;
+    for piece in layout.pieces.iter_mut().rev() {
+        piece.upper = upper;
+        upper = upper.min(piece.first);
+    }
+    layout
+}
+
+/// What reading a stream needs to know beforehand.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Ask {
+    /// Records from here on go to the sink.
+    pub replay_from: Option<u64>,
+    /// The stream went at least so far.
+    pub known_next: u64,
+    /// Whether the stream may have been cut off while it was written.
+    pub open_ended: bool,
+}
+
+/// What reading a stream told.
+#[derive(Debug, Default)]
+pub(crate) struct Reading {
+    /// One beyond the last entry, readable or not.
+    pub next: u64,
+    pub totals: Totals,
+    pub last_tick: u64,
+    /// The latest moment before which everything is known to be on disk.
+    pub synced_at: u64,
+    pub records: u64,
+    /// How many bytes of the last file are in use, where what follows may be cut off.
+    pub cut: Option<(PathBuf, u64)>,
+    pub torn: Option<TornTail>,
+    pub damage: Vec<DamageSpot>,
+    /// Whether nothing that was to be replayed is missing.
+    pub whole: bool,
+}
+
+/// Reads from the latest segment that knows the totals before it and begins early enough.
+pub(crate) fn read_pieces(
+    fs: &dyn Filesystem,
+    salt: u32,
+    pieces: &[Piece],
+    ask: Ask,
+    sink: &mut dyn FnMut(&FrameHead, &[u8]) -> bool,
+) -> Reading {
+    let wanted = ask.replay_from.unwrap_or(u64::MAX);
+    let knows = |piece: &Piece| match &piece.file.head {
+        Head::Good(header) if piece.first < piece.upper && piece.first <= wanted => {
+            header.totals.as_ref().map(TotalsMessage::read)
+        }
+        _ => None,
+    };
+    let base = pieces
+        .iter()
+        .enumerate()
+        .rev()
+        .find_map(|(place, piece)| knows(piece).map(|totals| (place, totals)));
+    let (start, totals) = base.unwrap_or_default();
+    let mut reading = Reading {
+        totals,
+        whole: true,
+        ..Reading::default()
+    };
+    let usable = pieces.iter().skip(start);
+    let mut usable = usable.filter(|piece| piece.first < piece.upper).peekable();
+    reading.next = usable.peek().map_or(0, |piece| piece.first);
+    while let Some(piece) = usable.next() {
+        let last = usable.peek().is_none();
+        read_piece(fs, salt, piece, ask, last, &mut reading, sink);
+    }
+    if reading.next < ask.known_next && pieces.is_empty() {
+        reading.next = ask.known_next;
+        reading.whole &= ask.replay_from.is_none();
+    }
+    reading
+}
+
+fn read_piece(
+    fs: &dyn Filesystem,
+    salt: u32,
+    piece: &Piece,
+    ask: Ask,
+    last: bool,
+    reading: &mut Reading,
+    sink: &mut dyn FnMut(&FrameHead, &[u8]) -> bool,
+) {
+    let start = HEADER_BYTES as u64;
+    let file = again(|| fs.open_read(&piece.file.path));
+    let mut scan = file
+        .ok()
+        .map(|file| Scan::new(file, salt, start, piece.file.length, piece.first));
+    let mut tail = Tail::Clean;
+    while let Some(scan) = scan.as_mut().filter(|scan| scan.expected() < piece.upper) {
+        match scan.step() {
+            Ok(Step::Record(head)) => take(reading, ask, &head, scan.payload(), sink),
+            Ok(Step::Hole {
+                offset,
+                bytes,
+                missing,
+            }) => {
+                let to = scan.expected().min(piece.upper);
+                let from = to.saturating_sub(missing);
+                lose(reading, ask, piece, (from, to), (offset, bytes));
+            }
+            Ok(Step::End(end)) => {
+                tail = end;
+                break;
+            }
+            Err(_) => {
+                tail = Tail::Unreadable(0);
+                break;
+            }
+        }
+    }
+    let (reached, offset) = match &scan {
+        Some(scan) => (scan.expected(), scan.position()),
+        None => (piece.first, start),
+    };
+    reading.next = reached.min(piece.upper);
+    let bytes = match tail {
+        Tail::Clean => 0,
+        Tail::Torn(bytes) | Tail::Unreadable(bytes) => bytes,
+    };
+    let must = if last { ask.known_next } else { piece.upper };
+    if reading.next < must || scan.is_none() {
+        lose(
+            reading,
+            ask,
+            piece,
+            (reading.next, must.max(reading.next)),
+            (offset, bytes),
+        );
+        reading.next = reading.next.max(must);
+    } else if last {
+        finish(reading, ask, piece, tail, offset);
+    }
+}
+
+/// The end of the last segment.
+fn finish(reading: &mut Reading, ask: Ask, piece: &Piece, tail: Tail, offset: u64) {
+    match tail {
+        Tail::Torn(bytes) if ask.open_ended => {
+            reading.torn = Some(TornTail {
+                file: piece.file.name.file_name(),
+                offset,
+                bytes,
+            });
+        }
+        Tail::Torn(bytes) | Tail::Unreadable(bytes) => {
+            let next = reading.next;
+            lose(reading, ask, piece, (next, next), (offset, bytes));
+            reading.whole &= ask.replay_from.is_none();
+            return;
+        }
+        Tail::Clean => {}
+    }
+    if offset < piece.file.length {
+        reading.cut = Some((piece.file.path.clone(), offset));
+    }
+}
+
+fn take(
+    reading: &mut Reading,
+    ask: Ask,
+    head: &FrameHead,
+    payload: &[u8],
+    sink: &mut dyn FnMut(&FrameHead, &[u8]) -> bool,
+) {
+    reading.records += 1;
+    reading.last_tick = reading.last_tick.max(head.at.0);
+    reading.synced_at = reading.synced_at.max(head.synced_at.0);
+    if head.kind == Kind::Event
+        && let Ok(digest) = digest_event(payload)
+    {
+        reading.totals.add(digest.outcome, digest.units);
+    }
+    if ask.replay_from.is_some_and(|from| head.sequence >= from) {
+        reading.whole &= sink(head, payload);
+    }
+}
+
+/// Entries `lost.0..lost.1` cannot be read; `place` is offset and length of the bytes.
+fn lose(reading: &mut Reading, ask: Ask, piece: &Piece, lost: (u64, u64), place: (u64, u64)) {
+    if ask
+        .replay_from
+        .is_some_and(|from| lost.1 > from && lost.1 > lost.0)
+    {
+        reading.whole = false;
+    }
+    reading.damage.push(DamageSpot {
+        file: piece.file.name.file_name(),
+        offset: place.0,
+        bytes: place.1,
+        missing: lost.1.saturating_sub(lost.0),
+        kind: if place.1 > 0 {
+            DamageKind::Record
+        } else {
+            DamageKind::Missing
+        },
+    });
+}

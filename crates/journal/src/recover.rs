@@ -1,0 +1,520 @@
+//! What a start learns from the folder. Damaged bytes never stop it: what can be read is used,
+//! what cannot is reported.
+//!
+//! Nothing is changed on disk here; [`crate::journal`] cuts torn tails and writes the new epoch
+//! afterwards.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use prost::Message;
+use tollgate_model::{Charge, Mark, NodeId, Outcome, Sequence, StreamId, Ticks, Timestamp};
+
+use crate::checkpoint::Cover;
+use crate::damage::{DamageKind, DamageReport, DamageSpot};
+use crate::frame::{FrameHead, Kind, salt_of};
+use crate::fs::Filesystem;
+use crate::layout::{Ask, Head, Layout, Reading, SegmentFile, lay_out, list_segments, read_pieces};
+use crate::retention::LedgerKeeper;
+use crate::stream::{Sealed, Segment, Stream};
+use crate::twin::Twin;
+use crate::wire::{
+    CheckpointFile, Ledger, LedgerStream, State, TotalsMessage, decode_event, decode_grant,
+    digest_event,
+};
+use crate::{Checkpoint, Totals, Unfinished};
+
+/// Most entries that are handed to the counters; beyond, history counts as incomplete.
+const ENTRIES_MAX: usize = 2_000_000;
+
+/// A mark or charge that is not in the checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecoveredEntry {
+    /// Of which life.
+    pub epoch: u64,
+    /// Of which thread.
+    pub thread: u16,
+    /// Where.
+    pub sequence: Sequence,
+    /// What.
+    pub change: CounterChange,
+}
+
+/// What an entry did to a counter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CounterChange {
+    /// Its mark was raised.
+    Mark(Mark),
+    /// A request on it ended.
+    Charge(Charge),
+}
+
+/// Time whose entries a power cut may have taken, at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LostSpan {
+    /// Everything before was on disk.
+    pub from: Timestamp,
+    /// This start.
+    pub to: Timestamp,
+}
+
+/// What a start found.
+#[derive(Debug)]
+pub struct Recovered {
+    /// This gateway's name.
+    pub node: NodeId,
+    /// This life; higher than any before.
+    pub epoch: u64,
+    /// Whether the folder was new: nothing is known of the past.
+    pub fresh: bool,
+    /// Whether the last life ended by closing the journal.
+    pub clean: bool,
+    /// The newest checkpoint that can be read.
+    pub checkpoint: Option<Checkpoint>,
+    /// Marks and charges of all entries that the checkpoint does not cover, by epoch, thread and
+    /// sequence. For threads of the checkpoint's own epoch they begin where the first shard asks
+    /// for them; shards that were copied later hold some of them already.
+    pub entries: Vec<RecoveredEntry>,
+    /// Exchanges that were going on; each is to be appended as an event.
+    pub unfinished: Vec<Unfinished>,
+    /// What is broken.
+    pub damage: DamageReport,
+    /// Set after a power cut in fast mode.
+    pub lost_span: Option<LostSpan>,
+    /// No tick written down is later.
+    pub last_tick: Ticks,
+    /// Whether the checkpoint (or, without one, the whole history) and all entries after it could
+    /// be read, so that counters restored from them forget nothing.
+    pub complete: bool,
+}
+
+/// Everything that an open journal is built from.
+pub(crate) struct Recovery {
+    pub state: Twin,
+    pub previous: Option<State>,
+    pub checkpoints: Twin,
+    pub covers: Vec<Cover>,
+    pub checkpoint: Option<Checkpoint>,
+    pub ledger: LedgerKeeper,
+    /// The highest epoch seen anywhere.
+    pub epoch_seen: u64,
+    /// A node's name seen in the files.
+    pub node_seen: Option<String>,
+    pub fresh: bool,
+    pub streams: BTreeMap<StreamId, Arc<Stream>>,
+    pub disk_bytes: u64,
+    pub entries: Vec<RecoveredEntry>,
+    /// Payloads of progress entries without a final event.
+    pub open: HashMap<String, Vec<u8>>,
+    pub damage: DamageReport,
+    pub last_tick: u64,
+    pub synced_at: u64,
+    pub complete: bool,
+    pub cuts: Vec<(PathBuf, u64)>,
+    pub unused: Vec<PathBuf>,
+    known: HashMap<(u64, u16), LedgerStream>,
+    ledger_lost: bool,
+}
+
+/// Reads the folder.
+pub(crate) fn recover(fs: &dyn Filesystem, dir: &Path) -> io::Result<Recovery> {
+    let mut recovery = read_small_files(fs, dir);
+    let segments = list_segments(fs, dir)?;
+    recovery.fresh &= segments.is_empty();
+    recovery.read_checkpoint_progress();
+    for ((epoch, thread), files) in segments {
+        recovery.epoch_seen = recovery.epoch_seen.max(epoch);
+        recovery.stream(fs, epoch, thread, files);
+    }
+    recovery.forget_known();
+    if recovery.entries.len() > ENTRIES_MAX {
+        recovery.entries = Vec::new();
+        recovery.complete = false;
+    }
+    Ok(recovery)
+}
+
+fn read_small_files(fs: &dyn Filesystem, dir: &Path) -> Recovery {
+    let state = Twin::load(fs, dir, "state");
+    let checkpoints = Twin::load(fs, dir, "checkpoint");
+    let ledger = Twin::load(fs, dir, "ledger");
+    let nothing_there = [&state, &checkpoints, &ledger]
+        .iter()
+        .all(|loaded| loaded.payloads.is_empty() && loaded.damage.is_empty());
+    let ledger_lost = ledger.payloads.is_empty() && !ledger.damage.is_empty();
+    let mut damage = DamageReport::default();
+    for spot in [state.damage, checkpoints.damage, ledger.damage].concat() {
+        damage.add(spot);
+    }
+    let decode = |bytes: &Vec<u8>| State::decode(bytes.as_slice()).ok();
+    let previous = state.payloads.iter().find_map(decode);
+    let file = ledger.payloads.first();
+    let file = file.and_then(|bytes| Ledger::decode(bytes.as_slice()).ok());
+    let file = file.unwrap_or_default();
+    let mut checkpoint_files: Vec<CheckpointFile> = Vec::new();
+    for bytes in &checkpoints.payloads {
+        checkpoint_files.extend(CheckpointFile::decode(bytes.as_slice()));
+    }
+    let epochs = checkpoint_files.iter().map(|file| file.epoch);
+    let epochs = epochs.chain(file.streams.iter().map(|stream| stream.epoch));
+    let epoch_seen = epochs.chain(previous.iter().map(|state| state.epoch)).max();
+    let mut recovery = Recovery {
+        covers: checkpoint_files.iter().map(Cover::of).collect(),
+        checkpoint: None,
+        ledger: LedgerKeeper {
+            twin: ledger.twin,
+            gone: VecDeque::new(),
+            retired: file
+                .retired
+                .as_ref()
+                .map(TotalsMessage::read)
+                .unwrap_or_default(),
+            retired_streams: file.retired_streams,
+        },
+        epoch_seen: epoch_seen.unwrap_or(0),
+        node_seen: previous.as_ref().map(|state| state.node.clone()),
+        last_tick: previous.as_ref().map_or(0, |state| state.last_tick),
+        synced_at: previous.as_ref().map_or(0, |state| state.last_tick),
+        state: state.twin,
+        previous,
+        checkpoints: checkpoints.twin,
+        fresh: nothing_there,
+        streams: BTreeMap::new(),
+        disk_bytes: 0,
+        entries: Vec::new(),
+        open: HashMap::new(),
+        damage,
+        complete: !ledger_lost,
+        cuts: Vec::new(),
+        unused: Vec::new(),
+        known: file
+            .streams
+            .iter()
+            .map(|s| ((s.epoch, s.thread as u16), s.clone()))
+            .collect(),
+        ledger_lost,
+    };
+    recovery.choose_checkpoint(checkpoint_files);
+    recovery
+}
+
+impl Recovery {
+    /// The newest that says something to this version.
+    fn choose_checkpoint(&mut self, files: Vec<CheckpointFile>) {
+        for mut file in files {
+            let Ok(shards) = file.read_shards() else {
+                continue;
+            };
+            let at = file.at();
+            self.last_tick = self.last_tick.max(at.ticks.0);
+            self.synced_at = self.synced_at.max(at.ticks.0);
+            self.covers.sort_by_key(|cover| cover != &Cover::of(&file));
+            for payload in std::mem::take(&mut file.unfinished) {
+                if let Ok(digest) = digest_event(&payload) {
+                    self.open.insert(digest.id, payload);
+                }
+            }
+            self.checkpoint = Some(Checkpoint {
+                epoch: file.epoch,
+                at,
+                shards,
+            });
+            return;
+        }
+    }
+
+    /// Without a checkpoint everything must be there from the beginning.
+    fn read_checkpoint_progress(&mut self) {
+        let deleted = self.known.values().any(|stream| stream.kept_from > 0);
+        if self.checkpoint.is_none() && (deleted || self.ledger.retired_streams > 0) {
+            self.complete = false;
+        }
+    }
+
+    fn replay_from(&self, epoch: u64, thread: u16) -> Option<u64> {
+        match (&self.checkpoint, self.covers.first()) {
+            (Some(_), Some(cover)) => {
+                Some(cover.reaches(epoch, thread)).filter(|from| *from < u64::MAX)
+            }
+            _ => Some(0),
+        }
+    }
+
+    fn stream(&mut self, fs: &dyn Filesystem, epoch: u64, thread: u16, files: Vec<SegmentFile>) {
+        let salt = salt_of(epoch, thread);
+        let node = files.iter().find_map(|file| match &file.head {
+            Head::Good(header) => Some(header.node.clone()),
+            _ => None,
+        });
+        self.node_seen = self.node_seen.take().or_else(|| node.clone());
+        let known = self.known.remove(&(epoch, thread));
+        let mut layout = lay_out(fs, salt, files);
+        for spot in std::mem::take(&mut layout.damage) {
+            self.damage.add(spot);
+        }
+        self.unused
+            .extend(layout.unused.iter().map(|file| file.path.clone()));
+        let kept_from = self.check_front(&layout, known.as_ref());
+        let sealed = known.as_ref().filter(|known| known.sealed);
+        let replay_from = self.replay_from(epoch, thread);
+        let reading = match sealed {
+            Some(known) if replay_from.is_none_or(|from| from >= known.next) => Reading {
+                next: known.next,
+                whole: true,
+                ..Reading::default()
+            },
+            _ => self.read(fs, (epoch, thread), &layout, sealed, replay_from),
+        };
+        self.complete &= reading.whole;
+        let (totals, last_tick) = match sealed {
+            Some(known) => (
+                known
+                    .totals
+                    .as_ref()
+                    .map(TotalsMessage::read)
+                    .unwrap_or_default(),
+                known.last_tick,
+            ),
+            None => (reading.totals, reading.last_tick),
+        };
+        self.last_tick = self.last_tick.max(last_tick).max(reading.last_tick);
+        let node = node
+            .or_else(|| known.as_ref().map(|known| known.node.clone()))
+            .or_else(|| self.node_seen.clone())
+            .unwrap_or_default();
+        let id = StreamId {
+            node: NodeId::new(&node),
+            epoch,
+            thread,
+        };
+        self.keep(
+            id,
+            layout,
+            &reading,
+            kept_from,
+            known.as_ref(),
+            totals,
+            last_tick,
+        );
+    }
+
+    /// Whether the stream's first segments are there. The answer is where it begins.
+    fn check_front(&mut self, layout: &Layout, known: Option<&LedgerStream>) -> u64 {
+        let kept_from = known.map_or(0, |known| known.kept_from);
+        let first = layout.pieces.iter().map(|piece| piece.first).min();
+        let first = first.filter(|first| *first < u64::MAX);
+        let Some(first) = first.filter(|first| *first > kept_from) else {
+            return kept_from;
+        };
+        if self.ledger_lost {
+            return first;
+        }
+        let file = layout
+            .pieces
+            .first()
+            .map(|piece| piece.file.name.file_name());
+        self.damage.add(DamageSpot {
+            file: file.unwrap_or_default(),
+            offset: 0,
+            bytes: 0,
+            missing: first - kept_from,
+            kind: DamageKind::Missing,
+        });
+        kept_from
+    }
+
+    fn read(
+        &mut self,
+        fs: &dyn Filesystem,
+        (epoch, thread): (u64, u16),
+        layout: &Layout,
+        sealed: Option<&LedgerStream>,
+        replay_from: Option<u64>,
+    ) -> Reading {
+        let reaches = self.covers.iter().filter(|cover| cover.epoch == epoch);
+        let checkpointed = reaches.map(|cover| cover.reaches(epoch, thread)).max();
+        let ask = Ask {
+            replay_from,
+            known_next: sealed
+                .map_or(0, |known| known.next)
+                .max(checkpointed.unwrap_or(0)),
+            open_ended: sealed.is_none(),
+        };
+        let mut sink = Sink {
+            epoch,
+            thread,
+            entries: &mut self.entries,
+            open: &mut self.open,
+        };
+        let mut take = |head: &FrameHead, payload: &[u8]| sink.take(head, payload);
+        let mut reading = read_pieces(fs, salt_of(epoch, thread), &layout.pieces, ask, &mut take);
+        if replay_from.is_some_and(|from| layout.pieces.first().is_some_and(|p| p.first > from)) {
+            reading.whole = false;
+        }
+        self.cuts.extend(reading.cut.take());
+        self.damage.torn.extend(reading.torn.take());
+        for spot in std::mem::take(&mut reading.damage) {
+            self.damage.add(spot);
+        }
+        self.synced_at = self.synced_at.max(reading.synced_at);
+        reading
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one call, all of it the stream's own facts"
+    )]
+    fn keep(
+        &mut self,
+        id: StreamId,
+        layout: Layout,
+        reading: &Reading,
+        kept_from: u64,
+        known: Option<&LedgerStream>,
+        totals: Totals,
+        last_tick: u64,
+    ) {
+        let cut_to = |path: &Path| {
+            let cut = self.cuts.iter().find(|(cut, _)| cut == path);
+            cut.map(|(_, length)| *length)
+        };
+        let mut segments = Vec::new();
+        for piece in layout.pieces {
+            let end = cut_to(&piece.file.path).unwrap_or(piece.file.length);
+            self.disk_bytes += end;
+            segments.push(Arc::new(Segment {
+                name: piece.file.name,
+                path: piece.file.path,
+                first: piece.first,
+                end: AtomicU64::new(end),
+                disk_bytes: AtomicU64::new(end),
+                last_tick: AtomicU64::new(last_tick),
+            }));
+        }
+        if reading.next == 0 || segments.is_empty() {
+            // Nothing was ever written; an empty segment may lie there.
+            self.unused
+                .extend(segments.iter().map(|segment| segment.path.clone()));
+            return;
+        }
+        let stream = Stream::new(id.clone(), segments, reading.next);
+        stream.kept_from.store(kept_from, Ordering::Release);
+        let shipped = known.map_or(0, |known| known.shipped);
+        stream.shipped.store(shipped, Ordering::Release);
+        let sealed = Sealed {
+            totals,
+            last_tick: Ticks(last_tick),
+        };
+        if stream.sealed.set(sealed).is_ok() {
+            self.streams.insert(id, Arc::new(stream));
+        }
+    }
+
+    /// Streams of which only the ledger knows: all their segments are deleted, or are missing.
+    fn forget_known(&mut self) {
+        let mut known: Vec<LedgerStream> = self.known.drain().map(|(_, known)| known).collect();
+        known.sort_by_key(|known| (known.epoch, known.thread));
+        for mut known in known {
+            self.last_tick = self.last_tick.max(known.last_tick);
+            if known.next > known.kept_from && known.sealed {
+                self.damage.add(DamageSpot {
+                    file: format!("{:010}-{:05}-*.seg", known.epoch, known.thread),
+                    offset: 0,
+                    bytes: 0,
+                    missing: known.next - known.kept_from,
+                    kind: DamageKind::Missing,
+                });
+                let replay_from = self.replay_from(known.epoch, known.thread as u16);
+                self.complete &= replay_from.is_none_or(|from| from >= known.next);
+                known.kept_from = known.next;
+            }
+            if !known.sealed && known.kept_from > 0 {
+                // It was being written when last heard of: how far is gone with its files.
+                self.complete = false;
+                self.damage.add(DamageSpot {
+                    file: format!("{:010}-{:05}-*.seg", known.epoch, known.thread),
+                    offset: known.kept_from,
+                    bytes: 0,
+                    missing: 0,
+                    kind: DamageKind::Missing,
+                });
+            }
+            if known.next > 0 {
+                self.ledger.gone.push_back(known);
+            }
+        }
+    }
+
+    /// The open progress entries as events.
+    pub(crate) fn unfinished(&self) -> Vec<Unfinished> {
+        let mut all: Vec<Unfinished> = Vec::new();
+        for payload in self.open.values() {
+            let Ok((mut event, mut charges)) = decode_event(payload) else {
+                continue;
+            };
+            event.outcome = Outcome::Interrupted;
+            for charge in &mut charges {
+                charge.kept = charge.reserved;
+            }
+            all.push(Unfinished { event, charges });
+        }
+        all.sort_by(|a, b| a.event.id.as_str().cmp(b.event.id.as_str()));
+        all
+    }
+}
+
+/// Takes in what counters need.
+struct Sink<'a> {
+    epoch: u64,
+    thread: u16,
+    entries: &'a mut Vec<RecoveredEntry>,
+    open: &'a mut HashMap<String, Vec<u8>>,
+}
+
+impl Sink<'_> {
+    /// Whether the record could be read.
+    fn take(&mut self, head: &FrameHead, payload: &[u8]) -> bool {
+        match head.kind {
+            Kind::Event => {
+                let Ok(digest) = digest_event(payload) else {
+                    return false;
+                };
+                self.open.remove(&digest.id);
+                for charge in digest.charges {
+                    self.push(head, CounterChange::Charge(charge));
+                }
+            }
+            Kind::Grant => {
+                let Ok(marks) = decode_grant(payload) else {
+                    return false;
+                };
+                for mark in marks {
+                    self.push(head, CounterChange::Mark(mark));
+                }
+            }
+            Kind::Progress => {
+                let Ok(digest) = digest_event(payload) else {
+                    return false;
+                };
+                self.open.insert(digest.id, payload.to_vec());
+            }
+            Kind::Unknown => return false,
+        }
+        true
+    }
+
+    fn push(&mut self, head: &FrameHead, change: CounterChange) {
+        // One beyond the bound tells that it was passed.
+        if self.entries.len() <= ENTRIES_MAX {
+            self.entries.push(RecoveredEntry {
+                epoch: self.epoch,
+                thread: self.thread,
+                sequence: Sequence(head.sequence),
+                change,
+            });
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Which segments may go, and what must outlive them.
+//!
+//! A segment goes when the platform has confirmed all of it, both checkpoints cover it, and it is
+//! older than `keep`; when the disk runs out, without the last condition. Before the first file
+//! is unlinked the ledger says so durably, with the totals of streams that go altogether.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+use prost::Message;
+
+use crate::Totals;
+use crate::checkpoint::covered;
+use crate::fs::again;
+use crate::shared::{Shared, lock};
+use crate::stream::{Segment, Stream};
+use crate::twin::Twin;
+use crate::wire::{Ledger, LedgerStream, TotalsMessage};
+
+/// Most streams without segments that are listed one by one; older ones are summed up.
+const GONE_MAX: usize = 4_096;
+
+/// The ledger file, and what it says of streams that have no segments any more.
+#[derive(Debug)]
+pub(crate) struct LedgerKeeper {
+    pub twin: Twin,
+    /// Oldest first.
+    pub gone: VecDeque<LedgerStream>,
+    pub retired: Totals,
+    pub retired_streams: u64,
+}
+
+impl LedgerKeeper {
+    fn push_gone(&mut self, stream: LedgerStream) {
+        self.gone.push_back(stream);
+        while self.gone.len() > GONE_MAX {
+            if let Some(oldest) = self.gone.pop_front() {
+                self.retired_streams += 1;
+                let totals = oldest.totals.as_ref().map(TotalsMessage::read);
+                self.retired.merge(&totals.unwrap_or_default());
+            }
+        }
+    }
+
+    fn file(&self, streams: &[Arc<Stream>]) -> Ledger {
+        let kept = streams.iter().map(|stream| stream.to_ledger());
+        Ledger {
+            streams: self.gone.iter().cloned().chain(kept).collect(),
+            retired: Some(TotalsMessage::of(&self.retired)),
+            retired_streams: self.retired_streams,
+        }
+    }
+}
+
+/// The oldest segments of a stream that go together.
+struct Victims {
+    stream: Arc<Stream>,
+    segments: Vec<Arc<Segment>>,
+    kept_from: u64,
+}
+
+impl Victims {
+    fn bytes(&self) -> u64 {
+        let sizes = self.segments.iter();
+        sizes
+            .map(|segment| segment.disk_bytes.load(Ordering::Relaxed))
+            .sum()
+    }
+}
+
+impl Shared {
+    /// Writes the ledger as things stand.
+    pub(crate) fn store_ledger(&self, ledger: &mut LedgerKeeper) -> std::io::Result<()> {
+        let file = ledger.file(&self.all_streams());
+        let bytes = file.encode_to_vec();
+        ledger.twin.store(&*self.fs, &self.options.dir, &bytes)
+    }
+
+    /// Deletes what may go. With `wanted` bytes: oldest first until so many are free, whatever
+    /// their age. Whether anything was deleted.
+    pub(crate) fn purge(&self, wanted: Option<u64>) -> bool {
+        let mut ledger = lock(&self.ledger);
+        let mut victims = Vec::new();
+        let mut left = wanted;
+        for stream in self.all_streams() {
+            if left == Some(0) {
+                break;
+            }
+            if let Some(found) = self.victims(&stream, &mut left) {
+                victims.push(found);
+            }
+        }
+        if victims.is_empty() {
+            return false;
+        }
+        for found in &victims {
+            let kept_from = &found.stream.kept_from;
+            kept_from.fetch_max(found.kept_from, Ordering::Release);
+        }
+        self.unlist(&mut ledger, &victims);
+        if let Err(error) = self.store_ledger(&mut ledger) {
+            // The files stay, named by nobody, and are found again at the next start.
+            tracing::error!(%error, "cannot write the journal's ledger; segments stay");
+            return false;
+        }
+        for found in &victims {
+            for segment in &found.segments {
+                self.discard(&segment.path, segment.disk_bytes.load(Ordering::Relaxed));
+            }
+        }
+        if let Err(error) = again(|| self.fs.sync_dir(&self.options.dir)) {
+            tracing::warn!(%error, "cannot sync the journal's folder");
+        }
+        true
+    }
+
+    fn victims(&self, stream: &Arc<Stream>, left: &mut Option<u64>) -> Option<Victims> {
+        let covered = covered(&self.covers, stream.id.epoch, stream.id.thread);
+        let may_go = stream.shipped().min(covered);
+        let sealed = stream.sealed.get().is_some();
+        let now = self.clock.now().ticks;
+        let segments = stream.segments();
+        let mut found = Victims {
+            stream: Arc::clone(stream),
+            segments: Vec::new(),
+            kept_from: stream.kept_from(),
+        };
+        for (place, segment) in segments.iter().enumerate() {
+            let later = segments.get(place + 1..).unwrap_or_default();
+            if later.is_empty() && !sealed || *left == Some(0) {
+                break;
+            }
+            let end = later.iter().map(|segment| segment.first).min();
+            let end = end.unwrap_or_else(|| stream.written());
+            let age = now.since(tollgate_model::Ticks(
+                segment.last_tick.load(Ordering::Relaxed),
+            ));
+            if end > may_go || (left.is_none() && age < self.options.keep_us) {
+                break;
+            }
+            let bytes = segment.disk_bytes.load(Ordering::Relaxed);
+            *left = left.map(|left| left.saturating_sub(bytes));
+            found.kept_from = found.kept_from.max(end);
+            found.segments.push(Arc::clone(segment));
+        }
+        (!found.segments.is_empty()).then_some(found)
+    }
+
+    /// Takes the segments off the lists, and streams that have none left.
+    fn unlist(&self, ledger: &mut LedgerKeeper, victims: &[Victims]) {
+        for found in victims {
+            found.stream.drop_oldest(found.segments.len());
+            tracing::info!(stream = ?found.stream.id, kept_from = found.kept_from,
+                bytes = found.bytes(), "journal segments deleted");
+            if found.stream.sealed.get().is_some() && found.stream.segments().is_empty() {
+                ledger.push_gone(found.stream.to_ledger());
+                self.streams
+                    .write()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .remove(&found.stream.id);
+            }
+        }
+    }
+}

@@ -1,0 +1,540 @@
+//! A filesystem in memory that can fail in every way a disk can.
+//!
+//! What was written is *volatile* until its file was synced, names until their folder was. Killing
+//! the process keeps both; a power cut keeps only what is durable, and of the rest as much as the
+//! test says. A sync that fails forgets, as real ones do, which bytes were not yet durable: a later
+//! sync that succeeds does not cover them.
+
+use std::collections::{BTreeMap, HashSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::fs::{FileHandle, Filesystem, LockGuard};
+
+/// What happens to one changing operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// EIO; nothing is done.
+    Io,
+    /// ENOSPC; nothing is done.
+    Full,
+    /// EINTR; nothing is done.
+    Interrupted,
+    /// A write writes only this many bytes (at least one) and says so.
+    Short(usize),
+    /// A write writes only this many bytes and fails with EIO.
+    Torn(usize),
+    /// The process is killed: this and every later operation of the same mount fails.
+    Kill,
+}
+
+/// What of the bytes and names that were not durable survives a power cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PowerCut {
+    /// Nothing.
+    LoseAll,
+    /// Everything.
+    KeepAll,
+    /// What a generator with this seed picks: whole writes, parts of them, none.
+    Random(u64),
+}
+
+#[derive(Debug, Clone)]
+enum Pending {
+    Write(u64, Vec<u8>),
+    Length(u64),
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    volatile: Vec<u8>,
+    durable: Vec<u8>,
+    pending: Vec<Pending>,
+    allocated: u64,
+    bad: Option<(u64, u64)>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    nodes: Vec<Node>,
+    names: BTreeMap<PathBuf, usize>,
+    durable_names: BTreeMap<PathBuf, usize>,
+    locks: HashSet<PathBuf>,
+    mount: u64,
+    boot: u64,
+    operations: u64,
+    faults: BTreeMap<u64, Fault>,
+    standing: Option<Fault>,
+    bytes_max: Option<u64>,
+}
+
+/// The disk; survives the processes that mount it.
+#[derive(Debug, Clone, Default)]
+pub struct FaultyDisk(Arc<Mutex<State>>);
+
+/// The disk as one process sees it; dead once the process was killed.
+#[derive(Debug)]
+struct Mount {
+    disk: FaultyDisk,
+    number: u64,
+}
+
+#[derive(Debug)]
+struct OpenFile {
+    mount: Arc<Mount>,
+    node: usize,
+}
+
+struct Held {
+    disk: FaultyDisk,
+    number: u64,
+    path: PathBuf,
+}
+
+impl LockGuard for Held {}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut state = self.disk.state();
+        if state.mount == self.number {
+            state.locks.remove(&self.path);
+        }
+    }
+}
+
+fn eio() -> io::Error {
+    io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error())
+}
+
+fn enospc() -> io::Error {
+    io::Error::from_raw_os_error(rustix::io::Errno::NOSPC.raw_os_error())
+}
+
+/// A small generator (splitmix64), so that a seed says everything.
+struct Picks(u64);
+
+impl Picks {
+    fn next(&mut self, below: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % below.max(1)
+    }
+}
+
+fn put(bytes: &mut Vec<u8>, offset: u64, data: &[u8]) {
+    let start = offset as usize;
+    let end = start + data.len();
+    if bytes.len() < end {
+        bytes.resize(end, 0);
+    }
+    if let Some(place) = bytes.get_mut(start..end) {
+        place.copy_from_slice(data);
+    }
+}
+
+impl Node {
+    fn apply(bytes: &mut Vec<u8>, pending: &Pending) {
+        match pending {
+            Pending::Write(offset, data) => put(bytes, *offset, data),
+            Pending::Length(length) => bytes.resize(*length as usize, 0),
+        }
+    }
+
+    fn change(&mut self, pending: Pending) {
+        Self::apply(&mut self.volatile, &pending);
+        self.pending.push(pending);
+    }
+
+    fn sync(&mut self) {
+        for pending in std::mem::take(&mut self.pending) {
+            Self::apply(&mut self.durable, &pending);
+        }
+    }
+
+    fn cut(&mut self, how: PowerCut, picks: &mut Picks) {
+        for pending in std::mem::take(&mut self.pending) {
+            let keep = match how {
+                PowerCut::LoseAll => 0,
+                PowerCut::KeepAll => 2,
+                PowerCut::Random(_) => picks.next(3),
+            };
+            match (keep, pending) {
+                (0, _) => {}
+                (1, Pending::Write(offset, data)) => {
+                    let part = picks.next(data.len() as u64) as usize;
+                    let data = data.get(..part).unwrap_or_default();
+                    put(&mut self.durable, offset, data);
+                }
+                (_, pending) => Self::apply(&mut self.durable, &pending),
+            }
+        }
+        self.volatile = self.durable.clone();
+    }
+}
+
+impl FaultyDisk {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A process starts; whatever was mounted before is dead.
+    #[must_use]
+    pub fn mount(&self) -> Arc<dyn Filesystem> {
+        self.kill();
+        let number = self.state().mount;
+        Arc::new(Mount {
+            disk: self.clone(),
+            number,
+        })
+    }
+
+    /// The process is killed: what the kernel has stays.
+    pub fn kill(&self) {
+        let mut state = self.state();
+        state.mount += 1;
+        state.locks.clear();
+    }
+
+    /// The machine stops and starts again.
+    pub fn cut_power(&self, how: PowerCut) {
+        self.kill();
+        let mut state = self.state();
+        let mut picks = Picks(match how {
+            PowerCut::Random(seed) => seed,
+            _ => 0,
+        });
+        state.boot += 1;
+        for node in &mut state.nodes {
+            node.cut(how, &mut picks);
+        }
+        if how == PowerCut::KeepAll {
+            state.durable_names = state.names.clone();
+        }
+        state.names = state.durable_names.clone();
+    }
+
+    /// How often a process was started or killed: equal values enclose one life.
+    #[must_use]
+    pub fn lives(&self) -> u64 {
+        self.state().mount
+    }
+
+    /// Changing operations so far.
+    #[must_use]
+    pub fn operations(&self) -> u64 {
+        self.state().operations
+    }
+
+    /// The `n`-th changing operation from now (1: the next) meets a fault.
+    pub fn fault_at(&self, n: u64, fault: Fault) {
+        let mut state = self.state();
+        let at = state.operations + n;
+        state.faults.insert(at, fault);
+    }
+
+    /// Every changing operation meets this fault, until it is taken back.
+    pub fn fault_always(&self, fault: Option<Fault>) {
+        self.state().standing = fault;
+    }
+
+    /// Forgets faults that have not happened.
+    pub fn clear_faults(&self) {
+        let mut state = self.state();
+        state.faults.clear();
+        state.standing = None;
+    }
+
+    /// How much the disk holds.
+    pub fn set_bytes_max(&self, bytes: Option<u64>) {
+        self.state().bytes_max = bytes;
+    }
+
+    /// Names of all files.
+    #[must_use]
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.state().names.keys().cloned().collect()
+    }
+
+    /// A file's bytes; empty where there is none.
+    #[must_use]
+    pub fn bytes(&self, path: &Path) -> Vec<u8> {
+        let state = self.state();
+        let node = state
+            .names
+            .get(path)
+            .and_then(|node| state.nodes.get(*node));
+        node.map(|node| node.volatile.clone()).unwrap_or_default()
+    }
+
+    /// Replaces a file's bytes behind everybody's back, durably; makes it where there is none.
+    pub fn set_bytes(&self, path: &Path, bytes: &[u8]) {
+        let mut state = self.state();
+        let fresh = state.nodes.len();
+        let node = *state.names.entry(path.to_owned()).or_insert(fresh);
+        state.durable_names.insert(path.to_owned(), node);
+        if node == fresh {
+            state.nodes.push(Node::default());
+        }
+        if let Some(node) = state.nodes.get_mut(node) {
+            node.volatile = bytes.to_vec();
+            node.durable = bytes.to_vec();
+            node.pending.clear();
+        }
+    }
+
+    /// Removes a file behind everybody's back.
+    pub fn lose(&self, path: &Path) {
+        let mut state = self.state();
+        state.names.remove(path);
+        state.durable_names.remove(path);
+    }
+
+    /// Reading these bytes of a file fails with EIO from now on.
+    pub fn spoil(&self, path: &Path, from: u64, to: u64) {
+        let mut state = self.state();
+        let node = state.names.get(path).copied();
+        if let Some(node) = node.and_then(|node| state.nodes.get_mut(node)) {
+            node.bad = Some((from, to));
+        }
+    }
+}
+
+impl State {
+    /// Counts a changing operation and says what happens to it.
+    fn begin(&mut self, mount: u64) -> io::Result<Option<Fault>> {
+        if mount != self.mount {
+            return Err(eio());
+        }
+        self.operations += 1;
+        let now = self.operations;
+        let fault = self.faults.remove(&now).or(self.standing);
+        match fault {
+            Some(Fault::Io) => Err(eio()),
+            Some(Fault::Full) => Err(enospc()),
+            Some(Fault::Interrupted) => Err(io::ErrorKind::Interrupted.into()),
+            Some(Fault::Kill) => {
+                self.mount += 1;
+                self.locks.clear();
+                Err(eio())
+            }
+            other => Ok(other),
+        }
+    }
+
+    fn node(&mut self, node: usize) -> io::Result<&mut Node> {
+        self.nodes.get_mut(node).ok_or_else(eio)
+    }
+
+    fn used(&self) -> u64 {
+        let sizes = self.names.values().filter_map(|node| self.nodes.get(*node));
+        sizes
+            .map(|node| node.allocated.max(node.volatile.len() as u64))
+            .sum()
+    }
+
+    /// Whether the disk holds `length` bytes of this file.
+    fn make_room(&self, node: usize, length: u64) -> io::Result<()> {
+        let has = self
+            .nodes
+            .get(node)
+            .map_or(0, |node| node.allocated.max(node.volatile.len() as u64));
+        let more = length.saturating_sub(has);
+        match self.bytes_max {
+            Some(max) if more > 0 && self.used() + more > max => Err(enospc()),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Mount {
+    fn state(&self) -> io::Result<MutexGuard<'_, State>> {
+        let state = self.disk.state();
+        if state.mount == self.number {
+            Ok(state)
+        } else {
+            Err(eio())
+        }
+    }
+
+    fn changing(&self) -> io::Result<(MutexGuard<'_, State>, Option<Fault>)> {
+        let mut state = self.disk.state();
+        let fault = state.begin(self.number)?;
+        Ok((state, fault))
+    }
+}
+
+impl FileHandle for OpenFile {
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        let (mut state, fault) = self.mount.changing()?;
+        let (count, torn) = match fault {
+            Some(Fault::Short(count)) => (count.max(1), false),
+            Some(Fault::Torn(count)) => (count, true),
+            _ => (bytes.len(), false),
+        };
+        let part = bytes.get(..count).unwrap_or(bytes);
+        state.make_room(self.node, offset + part.len() as u64)?;
+        let data = part.to_vec();
+        let node = state.node(self.node)?;
+        node.change(Pending::Write(offset, data));
+        if torn { Err(eio()) } else { Ok(part.len()) }
+    }
+
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut state = self.mount.state()?;
+        let node = state.node(self.node)?;
+        let from = offset as usize;
+        let rest = node.volatile.get(from..).unwrap_or_default();
+        let count = rest.len().min(bytes.len());
+        let end = offset + count as u64;
+        if node
+            .bad
+            .is_some_and(|(low, high)| offset < high && end > low)
+        {
+            return Err(eio());
+        }
+        if let (Some(to), Some(from)) = (bytes.get_mut(..count), rest.get(..count)) {
+            to.copy_from_slice(from);
+        }
+        Ok(count)
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        let (mut state, _) = self.mount.changing()?;
+        state.make_room(self.node, len)?;
+        let node = state.node(self.node)?;
+        node.allocated = len;
+        node.change(Pending::Length(len));
+        Ok(())
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        let (mut state, _) = self.mount.changing()?;
+        let node = state.node(self.node)?;
+        node.allocated = node.allocated.min(len);
+        node.change(Pending::Length(len));
+        Ok(())
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        let mut state = self.mount.state()?;
+        Ok(state.node(self.node)?.volatile.len() as u64)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        match self.mount.changing() {
+            Ok((mut state, _)) => {
+                state.node(self.node)?.sync();
+                Ok(())
+            }
+            Err(error) => {
+                let interrupted = error.kind() == io::ErrorKind::Interrupted;
+                if let Ok(mut state) = self.mount.state()
+                    && !interrupted
+                {
+                    // Marked clean though they are not: a later sync does not cover them.
+                    state.node(self.node)?.pending.clear();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
+
+/// A mount that files can hold on to.
+struct MountRef(Arc<Mount>);
+
+impl Filesystem for Mount {
+    fn create_dir_all(&self, _dir: &Path) -> io::Result<()> {
+        self.changing().map(drop)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let state = self.state()?;
+        let inside = state.names.keys().filter(|path| path.parent() == Some(dir));
+        Ok(inside
+            .filter_map(|path| path.file_name()?.to_str().map(str::to_owned))
+            .collect())
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn FileHandle>> {
+        let (mut state, _) = self.changing()?;
+        let node = state.nodes.len();
+        state.nodes.push(Node::default());
+        state.names.insert(path.to_owned(), node);
+        Ok(MountRef::of(self).file(node))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn FileHandle>> {
+        let state = self.state()?;
+        let node = state.names.get(path).copied();
+        let node = node.ok_or(io::ErrorKind::NotFound)?;
+        Ok(MountRef::of(self).file(node))
+    }
+
+    fn open_read(&self, path: &Path) -> io::Result<Arc<dyn FileHandle>> {
+        self.open(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (mut state, _) = self.changing()?;
+        let node = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
+        state.names.insert(to.to_owned(), node);
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let (mut state, _) = self.changing()?;
+        state.names.remove(path).ok_or(io::ErrorKind::NotFound)?;
+        Ok(())
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let (mut state, _) = self.changing()?;
+        let inside = |path: &PathBuf| path.parent() == Some(dir);
+        let mut durable: BTreeMap<PathBuf, usize> = state.durable_names.clone();
+        durable.retain(|path, _| !inside(path));
+        let now = state.names.iter().filter(|(path, _)| inside(path));
+        durable.extend(now.map(|(path, node)| (path.clone(), *node)));
+        state.durable_names = durable;
+        Ok(())
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn LockGuard>>> {
+        let mut state = self.state()?;
+        if !state.locks.insert(path.to_owned()) {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(Held {
+            disk: self.disk.clone(),
+            number: self.number,
+            path: path.to_owned(),
+        })))
+    }
+
+    fn boot_id(&self) -> Option<String> {
+        Some(format!("boot-{}", self.disk.state().boot))
+    }
+}
+
+impl MountRef {
+    fn of(mount: &Mount) -> Self {
+        Self(Arc::new(Mount {
+            disk: mount.disk.clone(),
+            number: mount.number,
+        }))
+    }
+
+    fn file(self, node: usize) -> Arc<dyn FileHandle> {
+        Arc::new(OpenFile {
+            mount: self.0,
+            node,
+        })
+    }
+}

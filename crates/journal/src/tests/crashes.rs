@@ -1,0 +1,266 @@
+//! Kills and power cuts.
+
+use super::*;
+use crate::testing::{PowerCut, mark};
+use crate::{CounterChange, SyncMode};
+
+#[test]
+fn killing_the_process_loses_nothing_that_was_appended() {
+    let bench = Bench::new();
+    let (journal, _) = bench.open();
+    let mut writer = journal.writer(0).unwrap();
+    for n in 0..500 {
+        append(&mut writer, &entry(n)).unwrap();
+    }
+    let stream = writer.stream().clone();
+    bench.disk.kill();
+    drop((writer, journal));
+    let (journal, recovered) = bench.open();
+    assert!(!recovered.clean && recovered.complete);
+    assert!(recovered.damage.is_clean() && recovered.damage.torn.is_empty());
+    assert_eq!(recovered.lost_span, None, "the machine went on running");
+    assert_eq!(read_all(&journal.reader(), &stream), (expected(0..500), 0));
+    assert_eq!(recovered.entries.len(), 500);
+    assert_eq!(recovered.last_tick, bench.now().ticks);
+}
+
+#[test]
+fn a_power_cut_loses_at_most_what_was_not_synced_and_the_span_is_told() {
+    for seed in 0..200 {
+        let bench = Bench::new();
+        let (journal, _) = bench.open();
+        let mut writer = journal.writer(0).unwrap();
+        for n in 0..40 {
+            append(&mut writer, &entry(n)).unwrap();
+        }
+        bench.clock.advance(50_000);
+        let synced_at = bench.now();
+        journal.sync();
+        for n in 40..300 {
+            bench.clock.advance(10);
+            append(&mut writer, &entry(n)).unwrap();
+        }
+        let stream = writer.stream().clone();
+        bench.disk.cut_power(match seed {
+            0 => PowerCut::LoseAll,
+            1 => PowerCut::KeepAll,
+            seed => PowerCut::Random(seed),
+        });
+        drop((writer, journal));
+        bench.clock.advance(1_000_000);
+        let (journal, recovered) = bench.open();
+        let span = recovered.lost_span.expect("a power cut is told");
+        assert!(
+            span.from <= synced_at.wall && span.to == bench.now().wall,
+            "seed {seed}"
+        );
+        let (entries, _) = read_all(&journal.reader(), &stream);
+        assert!(
+            entries.starts_with(&expected(0..40)),
+            "seed {seed}: synced entries are there"
+        );
+        for (sequence, found) in &entries {
+            assert_eq!(found, &entry(sequence.0), "seed {seed}: nothing altered");
+        }
+        let rising = entries.windows(2).all(|pair| pair[0].0 < pair[1].0);
+        assert!(rising, "seed {seed}: nothing twice");
+        if seed == 1 {
+            assert_eq!(entries.len(), 300);
+        }
+        // A second start finds the same, without a new report.
+        drop(journal);
+        let (journal, again) = bench.open();
+        assert_eq!(read_all(&journal.reader(), &stream).0, entries);
+        assert_eq!(again.lost_span, None);
+    }
+}
+
+#[test]
+fn in_durable_mode_a_power_cut_has_no_lost_span() {
+    let mut bench = Bench::new();
+    bench.options.sync = SyncMode::Durable;
+    let (journal, _) = bench.open();
+    bench.disk.cut_power(PowerCut::LoseAll);
+    drop(journal);
+    let (_, recovered) = bench.open();
+    assert_eq!(recovered.lost_span, None);
+}
+
+#[test]
+fn epochs_rise_whatever_happens_to_the_small_files() {
+    let bench = Bench::new();
+    let mut last = 0;
+    let damages: [&[&str]; 6] = [
+        &[],
+        &["state-a"],
+        &["state-b"],
+        &["state-a", "state-b"],
+        &[
+            "state-a",
+            "state-b",
+            "ledger-a",
+            "ledger-b",
+            "checkpoint-a",
+            "checkpoint-b",
+            "node",
+        ],
+        &[],
+    ];
+    for (round, files) in damages.into_iter().enumerate() {
+        let (journal, recovered) = bench.open();
+        assert!(recovered.epoch > last, "round {round}");
+        last = recovered.epoch;
+        assert_eq!(recovered.fresh, round == 0);
+        let mut writer = journal.writer(0).unwrap();
+        append(&mut writer, &entry(0)).unwrap();
+        bench.checkpoint(&journal, 1).unwrap();
+        journal.close().unwrap();
+        for name in files {
+            let path = bench.file(name);
+            let mut bytes = bench.disk.bytes(&path);
+            if let Some(byte) = bytes.last_mut() {
+                *byte ^= 0x40;
+            }
+            bench.disk.set_bytes(&path, &bytes);
+        }
+    }
+}
+
+#[test]
+fn only_what_a_checkpoint_does_not_cover_is_recovered_from_entries() {
+    let bench = Bench::new();
+    let (journal, first) = bench.open();
+    let mut writer = journal.writer(0).unwrap();
+    for n in 0..400 {
+        append(&mut writer, &entry(n)).unwrap();
+    }
+    bench.checkpoint(&journal, 390).unwrap();
+    writer.append_grant(&[mark(7, 64)]).unwrap();
+    bench.disk.kill();
+    drop((writer, journal));
+
+    let (journal, recovered) = bench.open();
+    let checkpoint = recovered.checkpoint.expect("a checkpoint");
+    assert_eq!(checkpoint.epoch, first.epoch);
+    assert_eq!(checkpoint.shards[0].positions, [Sequence(390)]);
+    let sequences: Vec<u64> = recovered.entries.iter().map(|e| e.sequence.0).collect();
+    assert_eq!(sequences, (390..=400).collect::<Vec<_>>());
+    let last = recovered.entries.last().map(|entry| entry.change);
+    assert_eq!(last, Some(CounterChange::Mark(mark(7, 64))));
+    // A start that dies before its first checkpoint: the next one has both lives' entries.
+    let mut writer = journal.writer(0).unwrap();
+    append(&mut writer, &entry(0)).unwrap();
+    bench.disk.kill();
+    drop((writer, journal));
+    let (journal, recovered) = bench.open();
+    assert_eq!(recovered.entries.len(), 12);
+    let last = recovered.entries.last().unwrap();
+    assert_eq!((last.epoch, last.sequence), (first.epoch + 1, Sequence(0)));
+    // The next checkpoint covers the past.
+    bench.checkpoint(&journal, 0).unwrap();
+    bench.disk.kill();
+    drop(journal);
+    let (_, recovered) = bench.open();
+    assert!(recovered.entries.is_empty() && recovered.complete);
+}
+
+#[test]
+fn a_checkpoint_waits_for_the_entries_it_names() {
+    let bench = Bench::new();
+    let (journal, _) = bench.open();
+    let mut writer = journal.writer(0).unwrap();
+    append(&mut writer, &entry(0)).unwrap();
+    assert!(matches!(
+        bench.checkpoint(&journal, 2),
+        Err(JournalError::NotWritten)
+    ));
+    bench.disk.kill();
+    drop((writer, journal));
+    assert!(bench.open().1.checkpoint.is_none(), "it was not published");
+}
+
+#[test]
+fn one_damaged_checkpoint_is_made_good_by_the_other_and_the_journal() {
+    let bench = Bench::new();
+    let (journal, _) = bench.open();
+    let mut writer = journal.writer(0).unwrap();
+    for n in 0..100 {
+        append(&mut writer, &entry(n)).unwrap();
+        if n == 49 || n == 79 {
+            bench.checkpoint(&journal, n + 1).unwrap();
+        }
+    }
+    bench.disk.kill();
+    drop((writer, journal));
+    let names = ["checkpoint-a", "checkpoint-b"];
+    let good: Vec<Vec<u8>> = names
+        .iter()
+        .map(|n| bench.disk.bytes(&bench.file(n)))
+        .collect();
+    for bytes in &good {
+        assert!(!bytes.is_empty());
+    }
+    // "b" is the newer one.
+    let mut bad = good[1].clone();
+    bad[30] ^= 1;
+    bench.disk.set_bytes(&bench.file("checkpoint-b"), &bad);
+    let (journal, recovered) = bench.open();
+    assert_eq!(recovered.entries.len(), 50);
+    assert!(recovered.complete && !recovered.damage.is_clean());
+    drop(journal);
+    bench.disk.set_bytes(&bench.file("checkpoint-a"), &bad);
+    let (_, recovered) = bench.open();
+    assert!(recovered.checkpoint.is_none());
+    assert_eq!(
+        recovered.entries.len(),
+        100,
+        "the whole history is still there"
+    );
+    assert!(recovered.complete);
+}
+
+#[test]
+fn open_exchanges_become_interrupted_events_once() {
+    let bench = Bench::new();
+    let (journal, _) = bench.open();
+    let mut writer = journal.writer(0).unwrap();
+    append(&mut writer, &progress(1)).unwrap();
+    append(&mut writer, &progress(2)).unwrap();
+    append(&mut writer, &progress(1)).unwrap();
+    append(&mut writer, &entry(2)).unwrap();
+    bench.disk.kill();
+    drop((writer, journal));
+
+    // Also a checkpoint that covers the progress entries remembers them.
+    for checkpoint in [false, true] {
+        let (journal, recovered) = bench.open();
+        let [unfinished] = recovered.unfinished.as_slice() else {
+            panic!("one exchange was open: {:?}", recovered.unfinished);
+        };
+        assert_eq!(unfinished.event.id, event(1, 0).id);
+        assert_eq!(unfinished.event.outcome, Outcome::Interrupted);
+        assert_eq!(
+            (unfinished.charges[0].kept, unfinished.charges[0].reserved),
+            (3, 3)
+        );
+        assert_eq!(
+            recovered.entries.len(),
+            1,
+            "progress entries charge nothing yet"
+        );
+        if checkpoint {
+            bench.checkpoint(&journal, 0).unwrap();
+            bench.checkpoint(&journal, 0).unwrap();
+        }
+        bench.disk.kill();
+        drop(journal);
+    }
+    let (journal, recovered) = bench.open();
+    let mut writer = journal.writer(0).unwrap();
+    let unfinished = recovered.unfinished[0].clone();
+    append(&mut writer, &entry_of(unfinished.event, unfinished.charges)).unwrap();
+    bench.checkpoint(&journal, 1).unwrap();
+    bench.disk.kill();
+    drop((writer, journal));
+    assert!(bench.open().1.unfinished.is_empty());
+}

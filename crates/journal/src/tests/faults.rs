@@ -1,0 +1,297 @@
+//! Operations that fail.
+
+use super::*;
+use crate::testing::{Fault, PowerCut};
+use crate::{JournalFull, ReadError};
+
+/// What a small life of a journal was told.
+#[derive(Default)]
+struct Told {
+    stream: Option<StreamId>,
+    /// Entries whose append said that the kernel has them.
+    acknowledged: Vec<u64>,
+    /// Entries that had a sequence given.
+    given: u64,
+    /// Entries below are on disk.
+    synced: u64,
+}
+
+/// Opens, appends 300 entries with syncs and a checkpoint between, whatever is answered.
+fn live(bench: &Bench, told: &mut Told) {
+    let Ok((journal, _)) = bench.try_open(1) else {
+        return;
+    };
+    let mut writer = journal.writer(0).unwrap();
+    told.stream = Some(writer.stream().clone());
+    for n in 0..300 {
+        if let Ok(room) = writer.reserve(512) {
+            let sequence = writer.next_sequence().0;
+            match writer.append(room, &entry(sequence)) {
+                Ok(sequence) => told.acknowledged.push(sequence.0),
+                Err(NotWritten::Waiting { .. }) => {}
+                Err(other) => panic!("{other}"),
+            }
+            told.given = writer.next_sequence().0;
+        }
+        if n % 60 == 30 {
+            journal.sync();
+            told.synced = synced(&writer, told.given);
+        }
+        if n == 150 {
+            // May be refused; then the one before stays.
+            drop(bench.checkpoint(&journal, told.synced));
+        }
+    }
+    bench.disk.kill();
+}
+
+/// One beyond the last entry that the journal says is on disk.
+fn synced(writer: &Writer, given: u64) -> u64 {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let is_synced = |n: u64| {
+        let mut future = std::pin::pin!(writer.synced(Sequence(n)));
+        runtime.block_on(std::future::poll_fn(|context| {
+            std::task::Poll::Ready(future.as_mut().poll(context))
+        })) == std::task::Poll::Ready(Ok(()))
+    };
+    (0..given)
+        .rev()
+        .find(|n| is_synced(*n))
+        .map_or(0, |n| n + 1)
+}
+
+fn check(bench: &Bench, told: &Told, sure: impl Fn(u64) -> bool, context: &str) {
+    bench.disk.clear_faults();
+    bench.disk.set_bytes_max(None);
+    let (journal, recovered) = bench.open();
+    let Some(stream) = &told.stream else {
+        return;
+    };
+    let (entries, _) = read_all(&journal.reader(), stream);
+    for (sequence, found) in &entries {
+        assert!(sequence.0 < told.given, "{context}: invented");
+        assert_eq!(found, &entry(sequence.0), "{context}: altered");
+    }
+    let rising = entries.windows(2).all(|pair| pair[0].0 < pair[1].0);
+    assert!(rising, "{context}: twice");
+    let found: std::collections::HashSet<u64> = entries.iter().map(|(s, _)| s.0).collect();
+    for sequence in told.acknowledged.iter().filter(|s| sure(**s)) {
+        assert!(found.contains(sequence), "{context}: {sequence} is lost");
+    }
+    let epoch = stream.epoch;
+    assert!(recovered.epoch > epoch, "{context}");
+}
+
+#[test]
+fn whatever_single_operation_fails_nothing_acknowledged_is_lost_by_a_kill() {
+    let clean = Bench::new();
+    live(&clean, &mut Told::default());
+    let operations = clean.disk.operations();
+    assert!(operations > 300);
+    let faults = [
+        Fault::Io,
+        Fault::Full,
+        Fault::Interrupted,
+        Fault::Short(1),
+        Fault::Torn(40),
+    ];
+    for fault in faults {
+        for n in 1..=operations {
+            let bench = Bench::new();
+            bench.disk.fault_at(n, fault);
+            let mut told = Told::default();
+            live(&bench, &mut told);
+            let context = format!("{fault:?} at {n}");
+            if fault == Fault::Interrupted || fault == Fault::Short(1) {
+                assert_eq!(told.acknowledged.len(), 300, "{context}: nobody noticed");
+            }
+            check(&bench, &told, |_| true, &context);
+        }
+    }
+}
+
+#[test]
+fn whatever_single_operation_fails_nothing_synced_is_lost_by_a_power_cut() {
+    let clean = Bench::new();
+    live(&clean, &mut Told::default());
+    for fault in [Fault::Io, Fault::Full, Fault::Torn(100)] {
+        for n in 1..=clean.disk.operations() {
+            let bench = Bench::new();
+            bench.disk.fault_at(n, fault);
+            let mut told = Told::default();
+            live(&bench, &mut told);
+            bench.disk.cut_power(match n % 3 {
+                0 => PowerCut::LoseAll,
+                _ => PowerCut::Random(n),
+            });
+            let synced = told.synced;
+            check(&bench, &told, |s| s < synced, &format!("{fault:?} at {n}"));
+        }
+    }
+}
+
+#[test]
+fn killed_at_every_operation_nothing_acknowledged_is_lost() {
+    let clean = Bench::new();
+    live(&clean, &mut Told::default());
+    for n in 1..=clean.disk.operations() {
+        let bench = Bench::new();
+        bench.disk.fault_at(n, Fault::Kill);
+        let mut told = Told::default();
+        live(&bench, &mut told);
+        check(&bench, &told, |_| true, &format!("killed at {n}"));
+    }
+}
+
+#[test]
+fn what_cannot_be_written_waits_and_is_written_when_the_disk_returns() {
+    let bench = Bench::new();
+    let (journal, _) = bench.open();
+    let mut writer = journal.writer(0).unwrap();
+    for n in 0..10 {
+        append(&mut writer, &entry(n)).unwrap();
+    }
+    let rooms: Vec<_> = (0..5).map(|_| writer.reserve(512).unwrap()).collect();
+    bench.disk.fault_always(Some(Fault::Io));
+    for (n, room) in rooms.into_iter().enumerate() {
+        let sequence = Sequence(10 + n as u64);
+        let told = writer.append(room, &entry(sequence.0));
+        assert_eq!(told, Err(NotWritten::Waiting { sequence }));
+    }
+    assert_eq!(writer.reserve(1).err(), Some(JournalFull::Failed));
+    assert_eq!(journal.status().full, Some(JournalFull::Failed));
+    journal.sync();
+    assert_eq!(writer.reserve(1).err(), Some(JournalFull::Failed));
+    let reader = journal.reader();
+    assert_eq!(read_all(&reader, writer.stream()), (expected(0..10), 0));
+
+    bench.disk.fault_always(None);
+    journal.sync();
+    append(&mut writer, &entry(15)).unwrap();
+    assert_eq!(read_all(&reader, writer.stream()), (expected(0..16), 0));
+    let stream = writer.stream().clone();
+    journal.close().unwrap();
+    let (journal, recovered) = bench.open();
+    assert!(recovered.damage.is_clean() && recovered.complete);
+    assert_eq!(read_all(&journal.reader(), &stream), (expected(0..16), 0));
+}
+
+#[test]
+fn a_write_error_costs_no_entry_while_the_disk_has_other_segments() {
+    let bench = Bench::new();
+    let (journal, _) = bench.open();
+    let mut writer = journal.writer(0).unwrap();
+    for n in 0..60 {
+        if n % 20 == 10 {
+            bench.disk.fault_at(1, Fault::Torn(50));
+        }
+        append(&mut writer, &entry(n)).unwrap();
+        journal.sync();
+    }
+    let stream = writer.stream().clone();
+    assert_eq!(read_all(&journal.reader(), &stream), (expected(0..60), 0));
+    bench.disk.cut_power(PowerCut::LoseAll);
+    drop((writer, journal));
+    let (journal, recovered) = bench.open();
+    assert!(recovered.damage.is_clean(), "{:?}", recovered.damage);
+    assert_eq!(read_all(&journal.reader(), &stream), (expected(0..60), 0));
+}
+
+#[test]
+fn a_failed_sync_is_never_believed_later() {
+    let bench = Bench::new();
+    let (journal, _) = bench.open();
+    let mut writer = journal.writer(0).unwrap();
+    for n in 0..1_000 {
+        append(&mut writer, &entry(n)).unwrap();
+    }
+    assert!(bench.segments().len() > 2, "several segments are unsynced");
+    // The first sync fails and the disk forgets what was dirty; writing anew succeeds.
+    bench.disk.fault_at(1, Fault::Io);
+    journal.sync();
+    assert_eq!(synced(&writer, 1_000), 1_000);
+    for n in 1_000..1_010 {
+        append(&mut writer, &entry(n)).unwrap();
+    }
+    let reader = journal.reader();
+    assert_eq!(read_all(&reader, writer.stream()), (expected(0..1_010), 0));
+    let stream = writer.stream().clone();
+    bench.disk.cut_power(PowerCut::LoseAll);
+    drop((writer, journal, reader));
+    let (journal, recovered) = bench.open();
+    assert!(recovered.damage.is_clean(), "{:?}", recovered.damage);
+    assert_eq!(
+        read_all(&journal.reader(), &stream),
+        (expected(0..1_000), 0)
+    );
+    let totals = journal.reader().totals();
+    assert_eq!(
+        totals[0].totals.events_sum(),
+        1_000,
+        "rewritten, not counted twice"
+    );
+}
+
+#[test]
+fn a_disk_that_does_not_sync_fast_enough_refuses_instead_of_growing() {
+    let mut bench = Bench::new();
+    bench.options.unsynced_bytes_max = 10_000;
+    let (journal, _) = bench.open();
+    let mut writer = journal.writer(0).unwrap();
+    let mut appended = 0;
+    let full = loop {
+        match writer.reserve(512) {
+            Ok(room) => {
+                writer.append(room, &entry(appended)).unwrap();
+                appended += 1;
+            }
+            Err(full) => break full,
+        }
+    };
+    assert_eq!(full, JournalFull::SyncBehind);
+    assert!(journal.status().unsynced_bytes < 11_000);
+    journal.sync();
+    append(&mut writer, &entry(appended)).unwrap();
+}
+
+#[test]
+fn a_checkpoint_is_refused_while_the_disk_fails_and_the_old_one_stays() {
+    let bench = Bench::new();
+    let (journal, _) = bench.open();
+    let mut writer = journal.writer(0).unwrap();
+    append(&mut writer, &entry(0)).unwrap();
+    bench.checkpoint(&journal, 1).unwrap();
+    append(&mut writer, &entry(1)).unwrap();
+    bench.disk.fault_always(Some(Fault::Io));
+    assert!(bench.checkpoint(&journal, 2).is_err());
+    bench.disk.kill();
+    bench.disk.clear_faults();
+    drop((writer, journal));
+    let (_, recovered) = bench.open();
+    assert_eq!(
+        recovered.checkpoint.unwrap().shards[0].positions,
+        [Sequence(1)]
+    );
+    assert_eq!(recovered.entries.len(), 1);
+}
+
+#[test]
+fn closing_on_a_dead_disk_says_so_and_the_next_start_goes_on() {
+    let bench = Bench::new();
+    let (journal, _) = bench.open();
+    let mut writer = journal.writer(0).unwrap();
+    append(&mut writer, &entry(0)).unwrap();
+    let stream = writer.stream().clone();
+    bench.disk.fault_always(Some(Fault::Io));
+    assert!(journal.close().is_err());
+    bench.disk.clear_faults();
+    let (journal, recovered) = bench.open();
+    assert!(!recovered.clean);
+    assert_eq!(read_all(&journal.reader(), &stream), (expected(0..1), 0));
+    let mut gone = stream;
+    gone.epoch = 77;
+    let unknown = journal.reader().read(&gone, Sequence(0), 1, 1);
+    assert!(matches!(unknown, Err(ReadError::UnknownStream(_))));
+}
