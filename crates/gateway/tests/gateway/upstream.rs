@@ -2,13 +2,11 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 #[derive(Debug, Clone)]
 pub struct Seen {
-    pub connection: usize,
     pub method: String,
     pub target: String,
     pub headers: Vec<(String, String)>,
@@ -30,24 +28,22 @@ struct State {
     seen: Vec<Seen>,
     connections: usize,
     closed: usize,
+    /// How often held answers were told to go on.
+    steps: usize,
 }
 
 #[derive(Clone)]
 pub struct Upstream {
     pub address: SocketAddr,
     state: Arc<(Mutex<State>, Condvar)>,
-    /// Lets a held answer go on.
-    steps: Arc<(Mutex<Sender<()>>, Mutex<Receiver<()>>)>,
 }
 
 impl Upstream {
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (send, receive) = channel();
         let upstream = Self {
             address: listener.local_addr().unwrap(),
             state: Arc::default(),
-            steps: Arc::new((Mutex::new(send), Mutex::new(receive))),
         };
         let served = upstream.clone();
         std::thread::spawn(move || {
@@ -87,14 +83,14 @@ impl Upstream {
         self.wait("closed connections", |s| s.closed >= count);
     }
 
-    /// Lets a held answer take its next step.
+    /// Lets every held answer take its next step.
     pub fn step(&self) {
-        self.steps.0.lock().unwrap().send(()).unwrap();
+        self.note(|s| s.steps += 1);
     }
 
-    fn await_step(&self) {
-        let receiver = self.steps.1.lock().unwrap();
-        receiver.recv_timeout(Duration::from_secs(20)).unwrap();
+    fn await_step(&self, taken: &mut usize) {
+        self.wait("a step", |s| s.steps > *taken);
+        *taken += 1;
     }
 
     fn note(&self, change: impl FnOnce(&mut State)) {
@@ -104,17 +100,17 @@ impl Upstream {
 
     fn serve(&self, stream: TcpStream) {
         stream.set_nodelay(true).unwrap();
-        let mut number = 0;
-        self.note(|s| {
-            s.connections += 1;
-            number = s.connections;
-        });
+        self.note(|s| s.connections += 1);
         let mut reader = BufReader::new(stream.try_clone().unwrap());
         let mut stream = stream;
-        while let Some(mut seen) = parse(&mut reader, &mut stream) {
-            seen.connection = number;
-            self.note(|s| s.seen.push(seen.clone()));
-            if self.answer(&mut stream, &mut reader, &seen).is_none() {
+        while let Some(seen) = parse(&mut reader, &mut stream) {
+            let mut steps = 0;
+            self.note(|s| {
+                steps = s.steps;
+                s.seen.push(seen.clone());
+            });
+            let answered = self.answer(&mut stream, &mut reader, &seen, steps);
+            if answered.is_none() {
                 break;
             }
         }
@@ -128,6 +124,7 @@ impl Upstream {
         out: &mut TcpStream,
         reader: &mut BufReader<TcpStream>,
         seen: &Seen,
+        mut steps: usize,
     ) -> Option<()> {
         let mut say = |text: &str| out.write_all(text.as_bytes()).ok();
         let path = seen.target.split('?').next().unwrap();
@@ -179,14 +176,14 @@ impl Upstream {
                 None
             }
             "held" => {
-                self.await_step();
+                self.await_step(&mut steps);
                 say("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
             }
             "stream" => {
                 say("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")?;
                 loop {
                     say("3\r\nabc\r\n")?;
-                    self.await_step();
+                    self.await_step(&mut steps);
                 }
             }
             "silent" => {
@@ -242,7 +239,6 @@ fn parse(reader: &mut BufReader<TcpStream>, out: &mut TcpStream) -> Option<Seen>
     let (method, target) = (parts.next()?.to_owned(), parts.next()?.to_owned());
     let headers = headers(reader)?;
     let mut seen = Seen {
-        connection: 0,
         method,
         target,
         headers,
