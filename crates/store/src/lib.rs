@@ -11,10 +11,12 @@
 
 mod catalog;
 pub mod conformance;
+mod cursor;
 mod error;
 mod keys;
 mod memory;
 mod settings;
+pub mod testing;
 mod tokens;
 mod usage;
 
@@ -22,6 +24,7 @@ pub use catalog::{
     AuditEntry, CatalogChange, CatalogObject, CatalogStore, Effects, ObjectChange, ObjectKind,
     StoredCatalog,
 };
+pub use cursor::RecordCursor;
 pub use error::{Entity, StoreError, StoreErrorKind, StoreResult};
 pub use keys::{KeyFilter, KeyStore, KeyWrite, VersionedKey};
 pub use memory::MemoryStore;
@@ -36,6 +39,13 @@ pub use usage::{
 pub trait Store: CatalogStore + KeyStore + TokenStore + UsageStore + SettingsStore {}
 
 impl<T: CatalogStore + KeyStore + TokenStore + UsageStore + SettingsStore> Store for T {}
+
+/// Most items of a page; a larger `limit` is taken as this, 0 as 1.
+pub const PAGE_ITEMS_MAX: u32 = 1_000;
+/// Most records of a page.
+pub const RECORDS_PAGE_MAX: u32 = 10_000;
+/// Most keys of one page of [`KeyStore::load_keys`].
+pub const KEYS_LOAD_MAX: u32 = 50_000;
 
 /// A page of a list, and where the next one begins.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,6 +63,14 @@ pub struct PageRequest {
     pub limit: u32,
     /// `next_cursor` of the page before.
     pub cursor: Option<String>,
+}
+
+impl PageRequest {
+    /// `limit` within its bounds.
+    #[must_use]
+    pub fn items_max(&self) -> u32 {
+        self.limit.clamp(1, PAGE_ITEMS_MAX)
+    }
 }
 
 impl Default for PageRequest {

@@ -159,6 +159,23 @@ pub struct RecordQuery {
 }
 
 impl RecordQuery {
+    /// `limit` within its bounds.
+    #[must_use]
+    pub fn records_max(&self) -> u32 {
+        self.limit.clamp(1, crate::RECORDS_PAGE_MAX)
+    }
+
+    /// Where the page begins, if a page went before.
+    ///
+    /// # Errors
+    /// `NotFound` when the cursor is not one of this list.
+    pub fn find_cursor(&self) -> StoreResult<Option<crate::RecordCursor>> {
+        self.cursor
+            .as_deref()
+            .map(crate::RecordCursor::parse)
+            .transpose()
+    }
+
     /// Everything in a span, newest first, 50 a page.
     #[must_use]
     pub fn in_span(from: Timestamp, to: Timestamp) -> Self {
@@ -207,8 +224,8 @@ pub struct BucketQuery {
     pub dimension: Option<String>,
     /// Whether buckets of test keys are among them.
     pub include_test: bool,
-    /// Parts of the key that the answer need not keep apart: buckets that differ only in these
-    /// may come merged (their key then has an empty or default value there).
+    /// Answer with one bucket over the whole span for keys that differ in nothing but `start`;
+    /// the merged bucket's `start` is [`Timestamp::default`].
     pub merge_starts: bool,
 }
 
@@ -249,7 +266,11 @@ pub trait UsageStore: Send + Sync {
     /// Buckets by rising key.
     async fn list_buckets(&self, query: &BucketQuery) -> StoreResult<Vec<UsageBucket>>;
 
-    /// One page of records.
+    /// One page of records, by the moment of admission; records of one instant stand in the order
+    /// in which they were taken in.
+    ///
+    /// # Errors
+    /// `NotFound` when the cursor is not one of this list.
     async fn list_records(&self, query: &RecordQuery) -> StoreResult<Page<UsageRecord>>;
 
     /// Units of one period; 0 where nothing was counted.

@@ -115,6 +115,7 @@ pub fn mark(counter: u128, granted: u64) -> Mark {
         kind: CounterKind::Window(Per::Minute),
         granted,
         at: Ticks(1),
+        began: Ticks(0),
     }
 }
 

@@ -129,6 +129,10 @@ struct CounterStateMessage {
     slot_numbers: Vec<u64>,
     #[prost(uint32, repeated, tag = "6")]
     slot_units: Vec<u32>,
+    #[prost(uint64, tag = "7")]
+    began: u64,
+    #[prost(uint64, tag = "8")]
+    reserved: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -172,6 +176,8 @@ fn write_counter(state: &CounterState) -> CounterStateMessage {
         granted: state.granted,
         slot_numbers: state.slots.iter().map(|(number, _)| *number).collect(),
         slot_units: state.slots.iter().map(|(_, units)| *units).collect(),
+        began: state.began.0,
+        reserved: state.reserved,
     }
 }
 
@@ -186,6 +192,8 @@ fn read_counter(message: CounterStateMessage) -> Result<CounterState, Unreadable
         settled: message.settled,
         spent: message.spent,
         granted: message.granted,
+        began: Ticks(message.began),
+        reserved: message.reserved,
         slots: message
             .slot_numbers
             .into_iter()

@@ -53,6 +53,8 @@ struct MarkMessage {
     granted: u64,
     #[prost(uint64, tag = "6")]
     at: u64,
+    #[prost(uint64, tag = "7")]
+    began: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -145,6 +147,7 @@ pub(crate) fn encode_grant(out: &mut Vec<u8>, marks: &[Mark]) {
             CounterMessage::of(mark.counter, mark.kind).encode_fields(out);
             encode::number(out, 5, mark.granted);
             encode::number(out, 6, mark.at.0);
+            encode::number(out, 7, mark.began.0);
         });
     }
 }
@@ -164,6 +167,7 @@ pub(crate) fn decode_grant(payload: &[u8]) -> Result<Vec<Mark>, Unreadable> {
             kind: counter.kind()?,
             granted: mark.granted,
             at: Ticks(mark.at),
+            began: Ticks(mark.began),
         })
     };
     message.marks.iter().map(read).collect()
@@ -181,6 +185,7 @@ mod tests {
                 kind: CounterKind::Window(Per::Day),
                 granted: u64::MAX,
                 at: Ticks(9),
+                began: Ticks(4),
             },
             Mark {
                 counter: CounterId(3),
@@ -189,6 +194,7 @@ mod tests {
                 },
                 granted: 0,
                 at: Ticks(0),
+                began: Ticks(0),
             },
         ];
         let mut bytes = Vec::new();

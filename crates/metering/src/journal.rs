@@ -1,0 +1,170 @@
+//! The open journal of this process as a [`BatchSource`] and a [`JournalView`].
+
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::watch;
+use tollgate_journal::{Entry, Range, ReadError, Reader};
+use tollgate_model::{NodeId, Sequence, StreamId};
+use tollgate_store::{IngestedEvent, OutcomeTotals};
+
+use crate::{
+    BatchSource, Changed, CheckpointView, Chunk, JournalView, SourceError, StreamEnd, StreamTotals,
+};
+
+/// A gateway's own journal, while it is open.
+pub struct LocalJournal {
+    node: NodeId,
+    reader: Reader,
+    appended: tokio::sync::Mutex<watch::Receiver<u64>>,
+    checkpoint: Mutex<Option<CheckpointView>>,
+}
+
+impl LocalJournal {
+    /// Over the reader of the gateway `node`.
+    #[must_use]
+    pub fn new(node: NodeId, reader: Reader) -> Self {
+        Self {
+            appended: tokio::sync::Mutex::new(reader.subscribe()),
+            node,
+            reader,
+            checkpoint: Mutex::default(),
+        }
+    }
+
+    /// Remembers the checkpoint that was last written, for [`crate::reconcile()`].
+    pub fn set_checkpoint(&self, checkpoint: CheckpointView) {
+        let mut held = self
+            .checkpoint
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *held = Some(checkpoint);
+    }
+
+    fn chunk(
+        &self,
+        stream: &StreamId,
+        from: Sequence,
+        events_max: usize,
+        bytes_max: usize,
+    ) -> Result<Chunk, SourceError> {
+        match self.reader.read(stream, from, events_max, bytes_max) {
+            Ok(range) => Ok(chunk_of(range)),
+            // The platform's mark lies before everything that is kept: go on where something is.
+            Err(ReadError::Deleted { first }) => Ok(Chunk {
+                events: Vec::new(),
+                next: first,
+                unreadable: first.0.saturating_sub(from.0),
+            }),
+            // Its last segment was deleted since it was listed: there is nothing to read.
+            Err(ReadError::UnknownStream(_)) => Ok(Chunk {
+                next: from,
+                ..Chunk::default()
+            }),
+            Err(error) => Err(SourceError(Box::new(error))),
+        }
+    }
+
+    fn ends(&self) -> Vec<StreamEnd> {
+        self.reader
+            .streams()
+            .into_iter()
+            .map(|stream| StreamEnd {
+                stream: stream.id,
+                end: stream.next,
+            })
+            .collect()
+    }
+}
+
+/// The events of a range; grants and progress entries leave gaps.
+fn chunk_of(range: Range) -> Chunk {
+    let events = range
+        .entries
+        .into_iter()
+        .filter_map(|(sequence, entry)| match entry {
+            Entry::Event { event, .. } => Some(IngestedEvent { sequence, event }),
+            Entry::Grant(_) | Entry::Progress { .. } => None,
+        })
+        .collect();
+    Chunk {
+        events,
+        next: range.next,
+        unreadable: range.missing,
+    }
+}
+
+impl BatchSource for LocalJournal {
+    fn node(&self) -> NodeId {
+        self.node.clone()
+    }
+
+    fn streams(&self) -> Result<Vec<StreamEnd>, SourceError> {
+        Ok(self.ends())
+    }
+
+    fn read(
+        &self,
+        stream: &StreamId,
+        from: Sequence,
+        events_max: usize,
+        bytes_max: usize,
+    ) -> Result<Chunk, SourceError> {
+        self.chunk(stream, from, events_max, bytes_max)
+    }
+
+    fn shipped(&self, stream: &StreamId, next: Sequence) -> Result<(), SourceError> {
+        self.reader.shipped(stream, next);
+        Ok(())
+    }
+
+    fn changed(&self) -> Changed<'_> {
+        Box::pin(async {
+            let mut appended = self.appended.lock().await;
+            if appended.changed().await.is_err() {
+                // The journal is closed; whoever waits has a time-out of its own.
+                std::future::pending::<()>().await;
+            }
+        })
+    }
+}
+
+impl JournalView for LocalJournal {
+    fn node(&self) -> NodeId {
+        self.node.clone()
+    }
+
+    fn totals(&self) -> Result<StreamTotals, SourceError> {
+        let mut answer = StreamTotals::default();
+        for of_stream in self.reader.totals() {
+            answer.totals.merge(&OutcomeTotals {
+                events: of_stream.totals.events,
+                units: of_stream.totals.units,
+            });
+            if let Some(stream) = of_stream.id {
+                answer.streams.push(StreamEnd {
+                    stream,
+                    end: of_stream.next,
+                });
+            }
+        }
+        Ok(answer)
+    }
+
+    fn checkpoint(&self) -> Result<Option<CheckpointView>, SourceError> {
+        let held = self
+            .checkpoint
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        Ok(held.clone())
+    }
+
+    fn read(
+        &self,
+        stream: &StreamId,
+        from: Sequence,
+        events_max: usize,
+        bytes_max: usize,
+    ) -> Result<Chunk, SourceError> {
+        self.chunk(stream, from, events_max, bytes_max)
+    }
+}

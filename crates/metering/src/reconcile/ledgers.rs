@@ -1,0 +1,241 @@
+//! Journal = waiting + ingested; ingested = records = buckets.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tollgate_model::{Family, Grain, Outcome, Period, Sequence, StreamId};
+use tollgate_store::{
+    BucketQuery, HighWaterMark, IngestedEvent, LedgerTotals, OutcomeTotals, RecordOrder,
+    RecordQuery, UsageStore,
+};
+
+use super::{CHUNK_BYTES, CHUNK_EVENTS, JournalView, ReconcileLine};
+use crate::MeteringResult;
+use crate::source::blocking;
+
+/// Records of one page.
+const RECORDS_CHUNK: u32 = 10_000;
+/// So often a comparison is begun anew because traffic went on beneath it.
+const TRIES: u32 = 10;
+
+/// Shows every event of `from..to` of a stream.
+pub(super) async fn each_event(
+    journal: &Arc<dyn JournalView>,
+    stream: &StreamId,
+    from: Sequence,
+    to: Sequence,
+    mut show: impl FnMut(&IngestedEvent),
+) -> MeteringResult<()> {
+    let mut at = from;
+    while at < to {
+        let (source, id, first) = (journal.clone(), stream.clone(), at);
+        let chunk = blocking(move || source.read(&id, first, CHUNK_EVENTS, CHUNK_BYTES)).await?;
+        for taken in &chunk.events {
+            if taken.sequence < to {
+                show(taken);
+            }
+        }
+        if chunk.next <= at {
+            break;
+        }
+        at = chunk.next;
+    }
+    Ok(())
+}
+
+pub(super) async fn journal_lines(
+    journal: &Arc<dyn JournalView>,
+    marks: &[HighWaterMark],
+) -> MeteringResult<Vec<ReconcileLine>> {
+    let source = journal.clone();
+    let found = blocking(move || source.totals()).await?;
+    let node = journal.node();
+    let mut ingested = OutcomeTotals::default();
+    let mut next_of: HashMap<&StreamId, Sequence> = HashMap::new();
+    for mark in marks.iter().filter(|mark| mark.stream.node == node) {
+        ingested.merge(&mark.totals);
+        next_of.insert(&mark.stream, mark.next);
+    }
+    let mut waiting = OutcomeTotals::default();
+    for end in &found.streams {
+        let from = next_of.get(&end.stream).copied().unwrap_or_default();
+        each_event(journal, &end.stream, from, end.end, |taken| {
+            waiting.add(taken.event.outcome, taken.event.units);
+        })
+        .await?;
+    }
+    let mut accounted = waiting;
+    accounted.merge(&ingested);
+    Ok(by_outcome(
+        "journal",
+        &found.totals,
+        &accounted,
+        |what, n, left, right| {
+            let (waits, taken) = match what {
+                What::Events => (at(&waiting.events, n), at(&ingested.events, n)),
+                What::Units => (at(&waiting.units, n), at(&ingested.units, n)),
+            };
+            format!("{left} in the journal, {right} = {waits} waiting + {taken} taken in")
+        },
+    ))
+}
+
+pub(super) fn store_lines(ledger: &LedgerTotals, marks: &[HighWaterMark]) -> Vec<ReconcileLine> {
+    let mut ingested = OutcomeTotals::default();
+    for mark in marks {
+        ingested.merge(&mark.totals);
+    }
+    let mut lines = by_outcome(
+        "records",
+        &ingested,
+        &ledger.records,
+        |_, _, left, right| format!("{left} taken in, {right} in records"),
+    );
+    let record_units = ledger
+        .records
+        .units
+        .iter()
+        .fold(0u64, |sum, units| sum.saturating_add(*units));
+    let pairs = [
+        (
+            "requests in api buckets",
+            ledger.record_requests,
+            ledger.bucket_requests,
+        ),
+        ("units in api buckets", record_units, ledger.bucket_units),
+        (
+            "requests in route buckets",
+            ledger.record_requests,
+            ledger.route_bucket_requests,
+        ),
+        (
+            "units in route buckets",
+            record_units,
+            ledger.route_bucket_units,
+        ),
+    ];
+    lines.extend(pairs.map(|(name, records, buckets)| {
+        let words = format!("{records} in records, {buckets} in buckets");
+        ReconcileLine::compared(name, records, buckets, words)
+    }));
+    lines
+}
+
+#[derive(Clone, Copy)]
+enum What {
+    Events,
+    Units,
+}
+
+/// One line for events and one for units of each outcome that either side knows.
+fn by_outcome(
+    ledger: &str,
+    left: &OutcomeTotals,
+    right: &OutcomeTotals,
+    words: impl Fn(What, usize, u64, u64) -> String,
+) -> Vec<ReconcileLine> {
+    let mut lines = Vec::new();
+    for (n, outcome) in Outcome::ALL.into_iter().enumerate() {
+        let pairs = [
+            (
+                What::Events,
+                "events",
+                at(&left.events, n),
+                at(&right.events, n),
+            ),
+            (
+                What::Units,
+                "units",
+                at(&left.units, n),
+                at(&right.units, n),
+            ),
+        ];
+        if at(&left.events, n) == 0 && at(&right.events, n) == 0 {
+            continue;
+        }
+        for (what, unit, mine, theirs) in pairs {
+            let name = format!("{ledger}: {unit} {}", outcome.as_str());
+            let words = words(what, n, mine, theirs);
+            lines.push(ReconcileLine::compared(name, mine, theirs, words));
+        }
+    }
+    if lines.is_empty() {
+        let words = words(What::Events, 0, 0, 0);
+        lines.push(ReconcileLine::compared(
+            format!("{ledger}: events"),
+            0,
+            0,
+            words,
+        ));
+    }
+    lines
+}
+
+fn at(values: &[u64], n: usize) -> u64 {
+    values.get(n).copied().unwrap_or(0)
+}
+
+/// Requests of a period by records and by buckets; begun anew while batches come in beneath.
+pub(super) async fn period_line(
+    store: &dyn UsageStore,
+    period: Period,
+) -> MeteringResult<ReconcileLine> {
+    const NAME: &str = "period: requests";
+    let hour = Grain::Hour.span_us();
+    let whole =
+        period.start.floor_to(hour) == period.start && period.end.floor_to(hour) == period.end;
+    if !whole {
+        return Ok(ReconcileLine::unchecked(
+            NAME,
+            "the period does not begin and end on an hour",
+        ));
+    }
+    for _ in 0..TRIES {
+        let before = store.all_high_water_marks().await?;
+        let records = requests_in_records(store, period).await?;
+        let buckets = requests_in_buckets(store, period).await?;
+        if store.all_high_water_marks().await? == before {
+            let words = format!("{records} in records, {buckets} in buckets");
+            return Ok(ReconcileLine::compared(NAME, records, buckets, words));
+        }
+    }
+    Ok(ReconcileLine::unchecked(
+        NAME,
+        "batches kept coming in; ask again when there is less traffic",
+    ))
+}
+
+async fn requests_in_records(store: &dyn UsageStore, period: Period) -> MeteringResult<u64> {
+    let mut query = RecordQuery::in_span(period.start, period.end);
+    query.limit = RECORDS_CHUNK;
+    query.order = RecordOrder::OldestFirst;
+    let mut requests = 0u64;
+    loop {
+        let page = store.list_records(&query).await?;
+        for record in &page.items {
+            requests = requests.saturating_add(u64::from(record.event.count));
+        }
+        match page.next_cursor {
+            Some(cursor) => query.cursor = Some(cursor),
+            None => return Ok(requests),
+        }
+    }
+}
+
+async fn requests_in_buckets(store: &dyn UsageStore, period: Period) -> MeteringResult<u64> {
+    let query = BucketQuery {
+        family: Family::Api,
+        grain: Grain::Hour,
+        from: period.start,
+        to: period.end,
+        api: None,
+        organization: None,
+        subscription: None,
+        plan: None,
+        dimension: None,
+        include_test: true,
+        merge_starts: true,
+    };
+    let buckets = store.list_buckets(&query).await?;
+    Ok(buckets.iter().map(|bucket| bucket.counts.requests).sum())
+}

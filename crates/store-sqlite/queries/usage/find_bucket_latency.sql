@@ -1,0 +1,10 @@
+SELECT latency FROM usage_buckets
+WHERE grain = ?1
+    AND family = ?2
+    AND start = ?3
+    AND api = ?4
+    AND organization = ?5
+    AND subscription = ?6
+    AND plan = ?7
+    AND dimension = ?8
+    AND test = ?9

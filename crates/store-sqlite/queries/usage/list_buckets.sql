@@ -1,0 +1,15 @@
+-- The adapter puts the index to walk in place of /*path*/.
+SELECT
+    start, api, organization, subscription, plan, dimension, test, requests, units, denied,
+    errors, client_errors, server_errors, bytes_in, bytes_out, latencies, latency_sum_us,
+    latency_max_us, latency
+FROM usage_buckets
+WHERE grain = ?1 AND family = ?2 AND start >= ?3 AND start < ?4
+    /*path*/
+    AND (?5 IS NULL OR api = ?5)
+    AND (?6 IS NULL OR organization = ?6)
+    AND (?7 IS NULL OR subscription = ?7)
+    AND (?8 IS NULL OR plan = ?8)
+    AND (?9 IS NULL OR dimension = ?9)
+    AND (?10 OR NOT test)
+ORDER BY start, api, organization, subscription, plan, dimension, test

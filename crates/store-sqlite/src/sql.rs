@@ -1,0 +1,81 @@
+//! Every statement, by port and file name. The text lives in `queries/<port>/<name>.sql`.
+
+/// What remembers migrations.
+pub(crate) mod schema {
+    pub(crate) const ADD_MIGRATION: &str = include_str!("../queries/schema/add_migration.sql");
+    pub(crate) const CREATE_MIGRATIONS: &str =
+        include_str!("../queries/schema/create_migrations.sql");
+    pub(crate) const LIST_MIGRATIONS: &str = include_str!("../queries/schema/list_migrations.sql");
+}
+
+/// The catalog and the audit trail.
+pub(crate) mod catalog {
+    pub(crate) const ADD_AUDIT: &str = include_str!("../queries/catalog/add_audit.sql");
+    pub(crate) const CATALOG_VERSION: &str = include_str!("../queries/catalog/catalog_version.sql");
+    pub(crate) const LIST_AUDIT: &str = include_str!("../queries/catalog/list_audit.sql");
+    pub(crate) const LOAD_CATALOG: &str = include_str!("../queries/catalog/load_catalog.sql");
+    pub(crate) const PUT_OBJECT: &str = include_str!("../queries/catalog/put_object.sql");
+    pub(crate) const RAISE_NUMBER: &str = include_str!("../queries/catalog/raise_number.sql");
+    pub(crate) const REMOVE_OBJECT: &str = include_str!("../queries/catalog/remove_object.sql");
+}
+
+/// API keys.
+pub(crate) mod keys {
+    pub(crate) const COUNT_LIVE: &str = include_str!("../queries/keys/count_live.sql");
+    pub(crate) const FIND_KEY: &str = include_str!("../queries/keys/find_key.sql");
+    pub(crate) const FIND_KEY_BY_HASH: &str = include_str!("../queries/keys/find_key_by_hash.sql");
+    pub(crate) const FIND_VERSION: &str = include_str!("../queries/keys/find_version.sql");
+    pub(crate) const INSERT_KEY: &str = include_str!("../queries/keys/insert_key.sql");
+    pub(crate) const LIST_KEYS: &str = include_str!("../queries/keys/list_keys.sql");
+    pub(crate) const LIST_KEYS_OF_SUBSCRIPTION: &str =
+        include_str!("../queries/keys/list_keys_of_subscription.sql");
+    pub(crate) const LOAD_KEYS: &str = include_str!("../queries/keys/load_keys.sql");
+    pub(crate) const REMOVE_KEYS_OF: &str = include_str!("../queries/keys/remove_keys_of.sql");
+    pub(crate) const UPDATE_KEY: &str = include_str!("../queries/keys/update_key.sql");
+}
+
+/// Access tokens.
+pub(crate) mod tokens {
+    pub(crate) const FIND_TOKEN: &str = include_str!("../queries/tokens/find_token.sql");
+    pub(crate) const LIST_TOKENS: &str = include_str!("../queries/tokens/list_tokens.sql");
+    pub(crate) const PUT_TOKEN: &str = include_str!("../queries/tokens/put_token.sql");
+}
+
+/// Settings.
+pub(crate) mod settings {
+    pub(crate) const FIND_SETTING: &str = include_str!("../queries/settings/find_setting.sql");
+    pub(crate) const SET_SETTING_ONCE: &str =
+        include_str!("../queries/settings/set_setting_once.sql");
+}
+
+/// Usage.
+pub(crate) mod usage {
+    pub(crate) const ADD_BUCKET: &str = include_str!("../queries/usage/add_bucket.sql");
+    pub(crate) const ADD_PERIOD: &str = include_str!("../queries/usage/add_period.sql");
+    pub(crate) const ADD_SCOPE_TOTAL: &str = include_str!("../queries/usage/add_scope_total.sql");
+    pub(crate) const ADD_STREAM_TOTALS: &str =
+        include_str!("../queries/usage/add_stream_totals.sql");
+    pub(crate) const ALL_HIGH_WATER_MARKS: &str =
+        include_str!("../queries/usage/all_high_water_marks.sql");
+    pub(crate) const DROP_MINUTE_BUCKETS: &str =
+        include_str!("../queries/usage/drop_minute_buckets.sql");
+    pub(crate) const FIND_BUCKET_LATENCY: &str =
+        include_str!("../queries/usage/find_bucket_latency.sql");
+    pub(crate) const FIND_LAST_RECORD: &str = include_str!("../queries/usage/find_last_record.sql");
+    pub(crate) const FIND_SLICE_END: &str = include_str!("../queries/usage/find_slice_end.sql");
+    pub(crate) const FIND_MARK: &str = include_str!("../queries/usage/find_mark.sql");
+    pub(crate) const HIGH_WATER_MARKS: &str = include_str!("../queries/usage/high_water_marks.sql");
+    pub(crate) const INSERT_RECORD: &str = include_str!("../queries/usage/insert_record.sql");
+    pub(crate) const LEDGER_BUCKETS: &str = include_str!("../queries/usage/ledger_buckets.sql");
+    pub(crate) const LEDGER_RECORDS: &str = include_str!("../queries/usage/ledger_records.sql");
+    pub(crate) const LIST_BUCKETS: &str = include_str!("../queries/usage/list_buckets.sql");
+    pub(crate) const LIST_PERIOD_UNITS: &str =
+        include_str!("../queries/usage/list_period_units.sql");
+    pub(crate) const LIST_RECORDS: &str = include_str!("../queries/usage/list_records.sql");
+    pub(crate) const ADD_KEY_USE: &str = include_str!("../queries/usage/add_key_use.sql");
+    pub(crate) const FIND_SUBSCRIPTIONS_OF_KEY: &str =
+        include_str!("../queries/usage/find_subscriptions_of_key.sql");
+    pub(crate) const PERIOD_UNITS: &str = include_str!("../queries/usage/period_units.sql");
+    pub(crate) const PUT_STREAM: &str = include_str!("../queries/usage/put_stream.sql");
+    pub(crate) const TOTAL_UNITS: &str = include_str!("../queries/usage/total_units.sql");
+}

@@ -1,0 +1,122 @@
+//! The threads that hold connections: one writes, some read, one checkpoints.
+//!
+//! **Invariant.** A thread that ends, for whatever reason, closes its queue, so that callers are
+//! answered instead of waiting for ever.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{Builder, JoinHandle};
+
+use rusqlite::Connection;
+
+use crate::failure::{Failure, Worked};
+use crate::queue::Queue;
+
+/// Pages in the log from which on it is checkpointed while writing goes on (32 MiB). Pages that
+/// many batches change are copied into the database once per checkpoint, so this is not small.
+const LOG_PAGES_CHECKPOINT: i32 = 8_192;
+/// Pages in the log from which on writing waits until all of it is in the database (128 MiB), so
+/// that the log begins anew instead of growing.
+const LOG_PAGES_RESTART: i32 = 32_768;
+
+/// Handles of all threads; joined when the store is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Threads {
+    handles: Vec<JoinHandle<()>>,
+}
+
+impl Threads {
+    /// Starts the thread that checkpoints when it is sent the log's size.
+    pub(crate) fn start_checkpointer(&mut self, connection: Connection) -> Worked<SyncSender<i32>> {
+        let (nudge, nudged) = sync_channel(1);
+        self.start("store-checkpoint", move || {
+            checkpoint_when_nudged(&connection, &nudged);
+        })?;
+        Ok(nudge)
+    }
+
+    /// Starts the thread that writes.
+    pub(crate) fn start_writer(
+        &mut self,
+        mut connection: Connection,
+        queue: &Arc<Queue>,
+        nudge: SyncSender<i32>,
+    ) -> Worked<()> {
+        let log_pages = Arc::new(AtomicI32::new(0));
+        let seen = Arc::clone(&log_pages);
+        connection.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages| {
+            seen.store(pages, Ordering::Relaxed);
+            Ok(())
+        }))?;
+        let queue = Arc::clone(queue);
+        self.start("store-writer", move || {
+            let queue = AbandonedAtEnd(queue);
+            while let Some(job) = queue.0.pop() {
+                job(&mut connection);
+                let pages = log_pages.swap(0, Ordering::Relaxed);
+                if pages >= LOG_PAGES_CHECKPOINT {
+                    // Where one nudge waits already, another adds nothing.
+                    nudge.try_send(pages).ok();
+                }
+            }
+        })
+    }
+
+    /// Starts one thread that reads.
+    pub(crate) fn start_reader(
+        &mut self,
+        n: usize,
+        mut connection: Connection,
+        queue: &Arc<Queue>,
+    ) -> Worked<()> {
+        let queue = Arc::clone(queue);
+        self.start(&format!("store-read-{n}"), move || {
+            let queue = AbandonedAtEnd(queue);
+            while let Some(job) = queue.0.pop() {
+                job(&mut connection);
+            }
+        })
+    }
+
+    /// Waits for all threads, which end when their queues are closed.
+    pub(crate) fn join(&mut self) {
+        // The writer was started after the checkpointer and holds its channel: join it first.
+        for handle in self.handles.drain(..).rev() {
+            if handle.join().is_err() {
+                tracing::error!("a thread of the store panicked");
+            }
+        }
+    }
+
+    fn start(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> Worked<()> {
+        let thread = Builder::new().name(name.to_owned()).spawn(run);
+        self.handles.push(thread.map_err(Failure::Thread)?);
+        Ok(())
+    }
+}
+
+struct AbandonedAtEnd(Arc<Queue>);
+
+impl Drop for AbandonedAtEnd {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}
+
+fn checkpoint_when_nudged(connection: &Connection, nudged: &Receiver<i32>) {
+    for pages in nudged {
+        if let Err(error) = checkpoint(connection, pages) {
+            tracing::warn!(%error, log_pages = pages, "the store's log was not checkpointed");
+        }
+    }
+}
+
+fn checkpoint(connection: &Connection, pages: i32) -> rusqlite::Result<()> {
+    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", (), |_| Ok(()))?;
+    if pages >= LOG_PAGES_RESTART {
+        // Little is left after the passive one, so the writer waits for that little only.
+        connection.query_row("PRAGMA wal_checkpoint(RESTART)", (), |_| Ok(()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! Reading buckets.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, Row, params};
+use tollgate_model::{
+    ApiId, BucketKey, Counts, LatencySketch, OrganizationId, PlanId, SubscriptionId, Timestamp,
+    UsageBucket,
+};
+use tollgate_store::{BucketQuery, StoreErrorKind};
+
+use crate::Gone;
+use crate::columns::Columns;
+use crate::failure::{Failure, Worked};
+use crate::sql;
+
+/// Rows between two looks at whether anybody still waits.
+const ROWS_BETWEEN_LOOKS: usize = 4_096;
+
+/// Which index to walk: that of the condition that leaves the fewest buckets.
+fn path(query: &BucketQuery) -> &'static str {
+    if query.subscription.is_some() {
+        "AND subscription = ?7"
+    } else if query.organization.is_some() {
+        "AND organization = ?6"
+    } else if query.dimension.is_some() {
+        "AND dimension = ?9"
+    } else {
+        ""
+    }
+}
+
+fn statement_text(query: &BucketQuery) -> String {
+    sql::usage::LIST_BUCKETS.replace("/*path*/", path(query))
+}
+
+pub(super) fn list(
+    connection: &Connection,
+    query: &BucketQuery,
+    gone: Gone<'_>,
+) -> Worked<Vec<UsageBucket>> {
+    let mut statement = connection.prepare_cached(&statement_text(query))?;
+    let mut rows = statement.query(params![
+        query.grain.as_str(),
+        query.family.as_str(),
+        query.from.0,
+        query.to.0,
+        query.api.as_ref().map(ApiId::as_str),
+        query.organization.as_ref().map(OrganizationId::as_str),
+        query.subscription.as_ref().map(SubscriptionId::as_str),
+        query.plan.as_ref().map(PlanId::as_str),
+        query.dimension,
+        query.include_test,
+    ])?;
+    let mut out = Gathered::new(query.merge_starts);
+    let mut read = 0;
+    while let Some(row) = rows.next()? {
+        out.add(read_bucket(row, query)?);
+        read += 1;
+        if read % ROWS_BETWEEN_LOOKS == 0 && gone() {
+            return Err(Failure::Refused(
+                StoreErrorKind::Unavailable,
+                "nobody waits for the answer any more",
+            ));
+        }
+    }
+    Ok(out.into_buckets())
+}
+
+/// Buckets as the question wants them: as they are, or one for all starts.
+enum Gathered {
+    Apart(Vec<UsageBucket>),
+    Merged(BTreeMap<BucketKey, (Counts, Option<LatencySketch>)>),
+}
+
+impl Gathered {
+    fn new(merge_starts: bool) -> Self {
+        if merge_starts {
+            Self::Merged(BTreeMap::new())
+        } else {
+            Self::Apart(Vec::new())
+        }
+    }
+
+    fn add(&mut self, mut bucket: UsageBucket) {
+        let sums = match self {
+            Self::Apart(buckets) => return buckets.push(bucket),
+            Self::Merged(sums) => sums,
+        };
+        bucket.key.start = Timestamp::default();
+        let (counts, latency) = sums.entry(bucket.key).or_default();
+        counts.add(&bucket.counts);
+        match (latency, bucket.latency) {
+            (Some(mine), Some(theirs)) => mine.merge(&theirs),
+            (mine @ None, theirs) => *mine = theirs,
+            (Some(_), None) => {}
+        }
+    }
+
+    fn into_buckets(self) -> Vec<UsageBucket> {
+        match self {
+            Self::Apart(buckets) => buckets,
+            Self::Merged(sums) => sums
+                .into_iter()
+                .map(|(key, (counts, latency))| UsageBucket {
+                    key,
+                    counts,
+                    latency,
+                })
+                .collect(),
+        }
+    }
+}
+
+fn read_bucket(row: &Row<'_>, query: &BucketQuery) -> Worked<UsageBucket> {
+    let mut columns = Columns::of(row);
+    // What a bucket does not have is stored as ''.
+    let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let key = BucketKey {
+        family: query.family,
+        grain: query.grain,
+        start: columns.time()?,
+        api: ApiId::new(columns.text()?),
+        organization: some(columns.text()?).map(|id| OrganizationId::new(&id)),
+        subscription: some(columns.text()?).map(|id| SubscriptionId::new(&id)),
+        plan: columns.text()?.to_owned(),
+        dimension: columns.text()?.to_owned(),
+        test: columns.get()?,
+    };
+    let counts = Counts {
+        requests: columns.number()?,
+        units: columns.number()?,
+        denied: columns.number()?,
+        errors: columns.number()?,
+        client_errors: columns.number()?,
+        server_errors: columns.number()?,
+        bytes_in: columns.number()?,
+        bytes_out: columns.number()?,
+        latencies: columns.number()?,
+        latency_sum_us: columns.number()?,
+        latency_max_us: columns.number()?,
+    };
+    let latency = match columns.optional_bytes()? {
+        None => None,
+        Some(bytes) => {
+            Some(LatencySketch::from_bytes(bytes).ok_or(Failure::Unreadable("latencies"))?)
+        }
+    };
+    Ok(UsageBucket {
+        key,
+        counts,
+        latency,
+    })
+}

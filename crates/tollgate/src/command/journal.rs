@@ -1,0 +1,139 @@
+//! `tollgate journal`: looks into a gateway's journal, also beside the process that writes it.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use serde_json::{Value, json};
+use tollgate_journal::{DamageReport, DiskFilesystem, Inspection, StreamInspection};
+
+use crate::cli::JournalCommand;
+use crate::output;
+
+/// Runs the command; `verify` exits with 1 on damage.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub fn run(command: JournalCommand) -> anyhow::Result<ExitCode> {
+    let (dir, as_json, verified) = match command {
+        JournalCommand::Inspect { dir, json } => (dir, json, false),
+        JournalCommand::Verify { dir, json } => (dir, json, true),
+    };
+    anyhow::ensure!(dir.is_dir(), "{} is no folder", dir.display());
+    let found = if verified { verify(&dir)? } else { inspect(&dir)? };
+    if as_json {
+        output::json(&to_json(&found, verified))?;
+    } else {
+        print(&found, verified)?;
+    }
+    let failed = verified && !found.damage.is_clean();
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Reads every record of the journal in a folder.
+///
+/// # Errors
+/// When the folder cannot be listed.
+pub fn verify(dir: &Path) -> anyhow::Result<Inspection> {
+    tollgate_journal::verify(&DiskFilesystem, dir)
+        .with_context(|| format!("the journal {} cannot be read", dir.display()))
+}
+
+fn inspect(dir: &Path) -> anyhow::Result<Inspection> {
+    tollgate_journal::inspect(&DiskFilesystem, dir)
+        .with_context(|| format!("the journal {} cannot be read", dir.display()))
+}
+
+fn to_json(found: &Inspection, verified: bool) -> Value {
+    let streams: Vec<Value> = found.streams.iter().map(stream_json).collect();
+    let checkpoints: Vec<Value> = found
+        .checkpoints
+        .iter()
+        .map(|checkpoint| {
+            json!({
+                "epoch": checkpoint.epoch,
+                "at": checkpoint.at.wall.to_string(),
+                "counters": checkpoint.counters,
+            })
+        })
+        .collect();
+    json!({
+        "node": found.node,
+        "epoch": found.epoch,
+        "clean": found.clean,
+        "verified": verified,
+        "streams": streams,
+        "checkpoints": checkpoints,
+        "damage": damage_lines(&found.damage),
+    })
+}
+
+fn stream_json(stream: &StreamInspection) -> Value {
+    json!({
+        "epoch": stream.epoch,
+        "thread": stream.thread,
+        "segments": stream.segments,
+        "bytes": stream.bytes,
+        "first": stream.first.0,
+        "next": stream.next.0,
+        "shipped": stream.shipped.0,
+        "sealed": stream.sealed,
+        "records": stream.records,
+        "events": stream.totals.events_sum(),
+        "units": stream.totals.units_sum(),
+    })
+}
+
+fn print(found: &Inspection, verified: bool) -> anyhow::Result<()> {
+    let node = found.node.as_deref().unwrap_or("unknown");
+    let ended = if found.clean { "ended in order" } else { "runs, or was killed" };
+    let epoch = found.epoch.map_or_else(|| "?".to_owned(), |epoch| epoch.to_string());
+    output::line(format!("node {node}, life {epoch} ({ended})"))?;
+    let rows = found
+        .streams
+        .iter()
+        .map(|stream| {
+            vec![
+                format!("{}/{}", stream.epoch, stream.thread),
+                stream.segments.to_string(),
+                (stream.bytes >> 10).to_string(),
+                stream.first.0.to_string(),
+                stream.next.0.to_string(),
+                stream.shipped.0.to_string(),
+                stream.totals.events_sum().to_string(),
+                stream.totals.units_sum().to_string(),
+            ]
+        })
+        .collect();
+    output::table(
+        &["stream", ">segments", ">KiB", ">first", ">next", ">shipped", ">events", ">units"],
+        rows,
+    )?;
+    for line in damage_lines(&found.damage) {
+        output::line(line)?;
+    }
+    match (verified, found.damage.is_clean()) {
+        (true, true) => output::line("Every record is whole."),
+        (true, false) => output::line("Whole records around the damage are delivered all the same."),
+        (false, _) => Ok(()),
+    }
+}
+
+fn damage_lines(damage: &DamageReport) -> Vec<String> {
+    let spots = damage.spots.iter().map(|spot| {
+        format!(
+            "damaged: {} at byte {}, {} bytes ({:?}); {} records cannot be read",
+            spot.file, spot.offset, spot.bytes, spot.kind, spot.missing
+        )
+    });
+    let torn = damage.torn.iter().map(|tail| {
+        format!(
+            "torn end: {} at byte {}; it was being written when the process or the machine died, \
+             and was never acknowledged",
+            tail.file, tail.offset
+        )
+    });
+    let more = (damage.more_spots > 0)
+        .then(|| format!("and {} more damaged places", damage.more_spots));
+    spots.chain(torn).chain(more).collect()
+}

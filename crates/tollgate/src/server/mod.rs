@@ -1,0 +1,232 @@
+//! How the rooms are put together, started and stopped.
+//!
+//! Start order: store, gateway (journal and counters), catalog and keys, then the listeners. Stop
+//! order is the reverse, with one more shipment in between, so that what the last requests left in
+//! the journal is visible when the process has ended.
+
+mod background;
+mod listen;
+mod seed;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use futures_util::future::BoxFuture;
+use tollgate_api::{ApiMetrics, ApiParts, ApiState, Condition, Flush, FlushError, Health};
+use tollgate_control::Control;
+use prometheus_client::registry::Registry;
+use tollgate_gateway::{Deps, Gateway, StartError};
+use tollgate_journal::{DiskFilesystem, JournalOptions, SyncMode};
+use tollgate_lifecycle::{Signals, Supervisor, SystemClock, SystemIds};
+use tollgate_metering::{Metering, Shipper};
+use tollgate_model::{CatalogSink, Clock, Decisions, IdGen, Pepper};
+use tollgate_store::Store;
+use tollgate_store_sqlite::SqliteStore;
+
+use crate::config::Config;
+use crate::pepper;
+
+/// Longest wait for background work to end after the gateway has drained.
+const BACKGROUND_GRACE: Duration = Duration::from_secs(15);
+
+/// The runtime of everything but the gateway's own threads: half of the cores, at lower priority,
+/// so that a slow question never delays a request.
+///
+/// # Errors
+/// When threads cannot be started.
+pub fn platform_runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let number = std::sync::atomic::AtomicUsize::new(0);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores.div_ceil(2))
+        .thread_name_fn(move || {
+            let n = number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            format!("platform-{n}")
+        })
+        // Where niceness cannot be set, priorities are equal: slower, not wrong.
+        .on_thread_start(|| drop(rustix::process::nice(5)))
+        .enable_all()
+        .build()
+}
+
+/// A running Tollgate.
+pub struct Server {
+    supervisor: Supervisor,
+    listeners: Supervisor,
+    gateway: Gateway,
+    api: ApiState,
+    shipper: Arc<Shipper>,
+    catalog: Option<background::CatalogFile>,
+}
+
+impl Server {
+    /// Starts everything. When it returns, requests are served.
+    ///
+    /// # Errors
+    /// When a file cannot be opened, an address is taken, the catalog file does not hold, or the
+    /// pepper is another than the store's.
+    pub async fn start(config: &Config, admin_token: Option<&str>) -> anyhow::Result<Self> {
+        let clock = Arc::new(SystemClock::new());
+        let ids: Arc<dyn IdGen> = Arc::new(SystemIds);
+        let store = open_store(config)?;
+        let pepper = pepper::load(&config.journal_dir, ids.as_ref())?;
+        let mut registry = Registry::with_prefix("tollgate");
+        let gateway = start_gateway(config, &clock, &ids, pepper.clone(), &mut registry)?;
+        let sink: Arc<dyn CatalogSink> = Arc::new(gateway.handle());
+        let platform_clock: Arc<dyn Clock> = clock.clone();
+        let control =
+            Control::new(store.clone(), sink, platform_clock.clone(), ids.clone(), pepper);
+        control.start().await?;
+        if let Some(token) = admin_token {
+            control.tokens().ensure_bootstrap(token).await?;
+        }
+        let catalog = match &config.catalog_file {
+            Some(path) => Some(background::CatalogFile::apply(path, control.clone()).await?),
+            None => None,
+        };
+        seed::quotas(&gateway.handle(), &control, store.as_ref(), clock.now().wall).await?;
+        let shipper = Arc::new(background::shipper(config, &gateway, &store, &platform_clock, &ids)?);
+        let api = ApiState::new(ApiParts {
+            control: control.clone(),
+            metering: Metering::new(store.clone(), platform_clock.clone()),
+            decisions: Arc::new(gateway.handle()) as Arc<dyn Decisions>,
+            store: store.clone(),
+            clock: platform_clock.clone(),
+            ids,
+            flush: Arc::new(ShipNow(shipper.clone())),
+            metrics: ApiMetrics::register(&mut registry),
+            options: tollgate_api::Options::default(),
+        });
+
+        let supervisor = Supervisor::new(tokio::runtime::Handle::current());
+        background::start(&supervisor, &shipper, &control, &store, &platform_clock, catalog.clone());
+        let listeners = supervisor.group("listeners");
+        listen::platform(&listeners, config.platform_listen, api.clone()).await?;
+        let health = Health { conditions: conditions(&gateway, store), registry: Arc::new(registry) };
+        listen::health(&listeners, config.health_listen, health).await?;
+        gateway.open();
+        tracing::info!(
+            gateway = %config.gateway_listen,
+            platform = %config.platform_listen,
+            health = %config.health_listen,
+            journal_sync = if config.journal_durable { "durable" } else { "fast" },
+            "tollgate is running",
+        );
+        Ok(Self { supervisor, listeners, gateway, api, shipper, catalog })
+    }
+
+    /// Reads the catalog file again now.
+    pub async fn reload(&self) {
+        if let Some(catalog) = &self.catalog {
+            catalog.look(true).await;
+        }
+    }
+
+    /// Waits until a part fails without which nothing works; answers why.
+    pub async fn failed(&self) -> String {
+        self.supervisor.shutdown_requested().await
+    }
+
+    /// Stops in order: no new connections, drain, ship, end background work. A second signal cuts
+    /// the waiting short; the journal is whole in any case. Answers whether everything ended in
+    /// time.
+    pub async fn stop(self, drain: Duration, signals: &mut Signals) -> bool {
+        let Self { supervisor, listeners, gateway, api, shipper, .. } = self;
+        let handle = gateway.handle();
+        let mut draining = tokio::task::spawn_blocking(move || gateway.drain(drain));
+        let (drained, patient) = tokio::select! {
+            drained = &mut draining => (drained, true),
+            _ = signals.next() => {
+                handle.cut();
+                (draining.await, false)
+            }
+        };
+        let drained = drained.is_ok_and(|drained| patient && !drained.forced && drained.sealed);
+        if let Err(error) = shipper.flush().await {
+            tracing::warn!(%error, "events stay in the journal and are shipped at the next start");
+        }
+        let listened = listeners.shutdown_group(BACKGROUND_GRACE).await;
+        api.finish().await;
+        let ended = supervisor.shutdown(BACKGROUND_GRACE).await;
+        tracing::info!(drained, "tollgate has stopped");
+        drained && listened.is_clean() && ended.is_clean()
+    }
+}
+
+/// Opens the store.
+///
+/// # Errors
+/// When the file cannot be opened or belongs to a newer version.
+pub fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+    let options = tollgate_store_sqlite::Options::default();
+    let store = SqliteStore::open(&config.store_file, options)
+        .with_context(|| format!("the store {} cannot be opened", config.store_file.display()))?;
+    Ok(Arc::new(store))
+}
+
+/// The journal's options as configured.
+pub fn journal_options(config: &Config) -> JournalOptions {
+    JournalOptions {
+        sync: if config.journal_durable { SyncMode::Durable } else { SyncMode::Fast },
+        disk_bytes_max: config.journal_disk_bytes_max,
+        keep_us: config.journal_keep_us,
+        ..JournalOptions::new(&config.journal_dir)
+    }
+}
+
+fn start_gateway(
+    config: &Config,
+    clock: &Arc<SystemClock>,
+    ids: &Arc<dyn IdGen>,
+    pepper: Pepper,
+    registry: &mut Registry,
+) -> anyhow::Result<Gateway> {
+    let options = tollgate_gateway::Options {
+        workers: usize::try_from(config.gateway_workers).unwrap_or(0),
+        trusted_proxies: config.trusted_proxies.clone(),
+        node_name: config.node.clone(),
+        journal: journal_options(config),
+        ..tollgate_gateway::Options::new(config.gateway_listen, &config.journal_dir)
+    };
+    let deps = Deps {
+        clock: clock.clone(),
+        ids: ids.clone(),
+        pepper,
+        filesystem: Arc::new(DiskFilesystem),
+    };
+    Gateway::start(options, deps, registry).map_err(|error| match error {
+        StartError::Listen { address, source } => {
+            anyhow::Error::new(source).context(listen::taken("gateway", address))
+        }
+        error => error.into(),
+    })
+}
+
+/// What must hold for the process to take traffic.
+fn conditions(gateway: &Gateway, store: Arc<dyn Store>) -> Vec<Condition> {
+    let handle = gateway.handle();
+    vec![
+        Condition::new("gateway", move || {
+            let ready = handle.is_ready();
+            Box::pin(async move {
+                if ready { Ok(()) } else { Err("it is starting or draining".to_owned()) }
+            })
+        }),
+        Condition::new("store", move || {
+            let store = store.clone();
+            Box::pin(async move { store.ping().await.map_err(|error| error.to_string()) })
+        }),
+    ]
+}
+
+/// `POST /api/v1/usage/flush`.
+struct ShipNow(Arc<Shipper>);
+
+impl Flush for ShipNow {
+    fn flush(&self) -> BoxFuture<'_, Result<(), FlushError>> {
+        Box::pin(async {
+            self.0.flush().await.map_err(|error| FlushError(error.to_string()))
+        })
+    }
+}

@@ -1,0 +1,189 @@
+//! Never one request over a limit, and none less: attempts from many clients over limits of many
+//! sizes, counted by the upstream, the clients, the records and the quota alike.
+//!
+//! `TOLLGATE_ATTEMPTS` sets how many attempts are made in all (20 000).
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use serde_json::Value;
+use tollgate_testkit::client::Call;
+use tollgate_testkit::load::{self, Amount, Answer, Plan, Report};
+use tollgate_testkit::{Binary, Oracle, OracleOptions, Setup, setting};
+
+/// A limit, how often it is tried, and by how many clients.
+struct Case {
+    limit: u64,
+    attempts: u64,
+    clients: usize,
+    /// Of a day's sliding window; else a month's quota.
+    window: bool,
+}
+
+impl Case {
+    fn id(&self) -> String {
+        let kind = if self.window { "w" } else { "q" };
+        format!("{kind}{}-by-{}", self.limit, self.clients)
+    }
+}
+
+/// Limits from 1 up to 100 000, by 1 to 512 clients. Two large ones get six tenths of the
+/// attempts, ten small ones the rest; each is tried well beyond its limit.
+fn cases(attempts: u64) -> Vec<Case> {
+    let small = attempts / 25;
+    let large = (attempts / 5).min(100_000);
+    let mut cases = Vec::new();
+    for window in [true, false] {
+        for (limit, clients) in [(1, 1), (1, 512), (10, 64), (100, 8), (1_000, 256)] {
+            cases.push(Case {
+                limit: limit.min(small / 2),
+                attempts: small,
+                clients,
+                window,
+            });
+        }
+        cases.push(Case {
+            limit: large,
+            attempts: attempts * 3 / 10,
+            clients: 128,
+            window,
+        });
+    }
+    cases
+}
+
+fn catalog(upstream: &str, cases: &[Case]) -> anyhow::Result<String> {
+    let mut text = format!(
+        "[[api]]\nid = \"widgets\"\nupstreams = [\"{upstream}\"]\npath_prefix = \"/v1\"\n\
+         key_prefix = \"hm\"\n[[organization]]\nid = \"acme\"\nname = \"Acme\"\n\
+         [[plan]]\nid = \"burst\"\nname = \"Burst\"\n\
+         limits = [{{ max = 50, per = \"second\" }}]\n\
+         [[subscription]]\nid = \"burst\"\norganization = \"acme\"\napis = [\"widgets\"]\n\
+         plan = \"burst\"\n"
+    );
+    for case in cases {
+        let (id, limit) = (case.id(), case.limit);
+        let rule = if case.window {
+            format!("limits = [{{ max = {limit}, per = \"day\" }}]")
+        } else {
+            format!("quota = {{ units = {limit}, every = \"month\", on_exceeded = \"block\" }}")
+        };
+        write!(
+            text,
+            "[[plan]]\nid = \"{id}\"\nname = \"{id}\"\n{rule}\n[[subscription]]\nid = \"{id}\"\n\
+             organization = \"acme\"\napis = [\"widgets\"]\nplan = \"{id}\"\n"
+        )?;
+    }
+    Ok(text)
+}
+
+async fn start(cases: &[Case]) -> anyhow::Result<(Oracle, Binary)> {
+    let oracle = Oracle::start_with(OracleOptions {
+        keep_headers: false,
+        ..OracleOptions::default()
+    })?;
+    let catalog = catalog(&oracle.url(), cases)?;
+    let binary = Setup::new(env!("CARGO_BIN_EXE_tollgate"), &catalog)
+        .start()
+        .await?;
+    Ok((oracle, binary))
+}
+
+async fn stats(binary: &Binary, subscription: &str, field: &str) -> anyhow::Result<u64> {
+    let path = format!("/api/v1/usage/stats?range=24h&subscription_id={subscription}");
+    let stats = binary.get(&path).await?;
+    let value = stats.get(field).and_then(Value::as_u64);
+    value.with_context(|| format!("no {field} in {stats}"))
+}
+
+async fn storm(binary: &Binary, oracle: &Oracle, case: &Case) -> anyhow::Result<()> {
+    let id = case.id();
+    let (_, key) = binary.create_key(&id).await?;
+    let (before, share) = (oracle.count(), case.attempts);
+    let amount = Amount::Requests(share);
+    let call = Call::get("/v1/things").key(&key);
+    let report = load::run(Plan::new(binary.gateway(), case.clients, amount, call)).await;
+    ensure!(report.errors() == 0, "{id}: {:?}", report.error_texts());
+    let (admitted, refused) = (report.count(200), report.count(429));
+    assert_eq!(admitted, case.limit, "{id}: answered 200");
+    assert_eq!(admitted + refused, share, "{id}: {:?}", report.by_status());
+    assert_eq!(oracle.count() - before, case.limit, "{id}: seen upstream");
+
+    binary.flush().await?;
+    assert_eq!(
+        stats(binary, &id, "requests").await?,
+        share,
+        "{id}: recorded"
+    );
+    assert_eq!(stats(binary, &id, "denied").await?, refused, "{id}: denied");
+    if !case.window {
+        assert_eq!(
+            binary.quota_used(&id).await?,
+            case.limit,
+            "{id}: quota used"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn admitted_is_exactly_the_limit_under_any_number_of_clients() -> anyhow::Result<()> {
+    let attempts = setting("TOLLGATE_ATTEMPTS", 20_000);
+    let cases = cases(attempts);
+    let (oracle, binary) = start(&cases).await?;
+    for case in &cases {
+        storm(&binary, &oracle, case).await?;
+    }
+    binary.reconcile()?;
+    Ok(())
+}
+
+/// Most answered 200 that were surely admitted within one span: sent after its begin, answered
+/// before its end.
+fn most_within(report: &Report, span_us: u64) -> usize {
+    let admitted: Vec<(u64, u64)> = report
+        .attempts
+        .iter()
+        .filter(|attempt| matches!(attempt.answer, Answer::Whole { status: 200, .. }))
+        .map(|attempt| (attempt.begun_us, attempt.ended_us))
+        .collect();
+    let within = |from: u64| {
+        let inside = admitted
+            .iter()
+            .filter(|(begun, ended)| *begun >= from && *ended < from + span_us);
+        inside.count()
+    };
+    admitted
+        .iter()
+        .map(|(begun, _)| within(*begun))
+        .max()
+        .unwrap_or(0)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sliding_window_holds_in_every_interval_and_is_used_to_98_percent() -> anyhow::Result<()>
+{
+    const MAX: u64 = 50;
+    let (oracle, binary) = start(&[]).await?;
+    let (_, key) = binary.create_key("burst").await?;
+    let spans = 4;
+    let rate = Amount::Rate {
+        per_second: 1_000,
+        // A little over whole windows: the last one begins 1/60 late each time.
+        duration: Duration::from_millis(1_000 * spans + 300),
+    };
+    let call = Call::get("/v1/things").key(&key);
+    let report = load::run(Plan::new(binary.gateway(), 16, rate, call)).await;
+    ensure!(report.errors() == 0, "{:?}", report.error_texts());
+    let most = most_within(&report, 1_000_000) as u64;
+    assert!(most <= MAX, "{most} within one second");
+    let admitted = report.count(200);
+    assert!(
+        admitted * 100 >= MAX * spans * 98,
+        "{admitted} admitted in {spans} s"
+    );
+    assert_eq!(oracle.count(), admitted);
+    binary.reconcile()?;
+    Ok(())
+}
