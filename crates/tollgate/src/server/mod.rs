@@ -45,7 +45,9 @@ pub fn platform_runtime() -> std::io::Result<tokio::runtime::Runtime> {
             format!("platform-{n}")
         })
         // Where niceness cannot be set, priorities are equal: slower, not wrong.
-        .on_thread_start(|| drop(rustix::process::nice(5)))
+        .on_thread_start(|| {
+            let _nicer = rustix::process::nice(5);
+        })
         .enable_all()
         .build()
 }
