@@ -17,21 +17,25 @@ use crate::sql;
 /// Rows between two looks at whether anybody still waits.
 const ROWS_BETWEEN_LOOKS: usize = 4_096;
 
-/// Which index to walk: that of the condition that leaves the fewest buckets.
-fn path(query: &BucketQuery) -> &'static str {
+/// The index to walk and its condition: what leaves the fewest buckets.
+fn path(query: &BucketQuery) -> (&'static str, &'static str) {
     if query.subscription.is_some() {
-        "AND subscription = ?7"
+        ("usage_buckets_by_subscription", "AND subscription = ?7")
     } else if query.organization.is_some() {
-        "AND organization = ?6"
+        ("usage_buckets_by_organization", "AND organization = ?6")
     } else if query.dimension.is_some() {
-        "AND dimension = ?9"
+        ("usage_buckets_by_dimension", "AND dimension = ?9")
     } else {
-        ""
+        ("usage_buckets_by_name", "")
     }
 }
 
 fn statement_text(query: &BucketQuery) -> String {
-    sql::usage::LIST_BUCKETS.replace("/*path*/", path(query))
+    let (index, condition) = path(query);
+    // The names of the replacements stand in a comment of the file as well; that does no harm.
+    sql::usage::LIST_BUCKETS
+        .replace("/*index*/", &format!("INDEXED BY {index}"))
+        .replace("/*path*/", condition)
 }
 
 pub(super) fn list(
