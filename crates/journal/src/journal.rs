@@ -27,7 +27,7 @@ use crate::{
 /// afterwards are refused.
 pub struct Journal {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    pub(crate) thread: Option<JoinHandle<()>>,
 }
 
 /// How the journal is doing.

@@ -216,6 +216,12 @@ impl FaultyDisk {
         state.names = state.durable_names.clone();
     }
 
+    /// How often a process was started or killed: equal values enclose one life.
+    #[must_use]
+    pub fn lives(&self) -> u64 {
+        self.state().mount
+    }
+
     /// Changing operations so far.
     #[must_use]
     pub fn operations(&self) -> u64 {

@@ -176,7 +176,7 @@ fn a_missing_segment_is_reported_and_what_is_behind_it_delivered() {
     let bench = Bench::new();
     let (journal, _) = bench.open();
     let mut writer = journal.writer(0).unwrap();
-    for n in 0..900 {
+    for n in 0..2_000 {
         append(&mut writer, &entry(n)).unwrap();
     }
     let stream = writer.stream().clone();
@@ -188,7 +188,7 @@ fn a_missing_segment_is_reported_and_what_is_behind_it_delivered() {
     let (journal, recovered) = bench.open();
     let (entries, missing) = read_all(&journal.reader(), &stream);
     check_unaltered(&entries, "missing segment");
-    assert_eq!(entries.len() as u64 + missing, 900);
+    assert_eq!(entries.len() as u64 + missing, 2_000);
     assert!(missing > 0 && recovered.damage.missing == missing && !recovered.complete);
     drop(journal);
     bench.disk.lose(&segments[0]);

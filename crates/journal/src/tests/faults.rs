@@ -204,29 +204,32 @@ fn a_failed_sync_is_never_believed_later() {
     let bench = Bench::new();
     let (journal, _) = bench.open();
     let mut writer = journal.writer(0).unwrap();
-    for n in 0..300 {
+    for n in 0..1_000 {
         append(&mut writer, &entry(n)).unwrap();
     }
     assert!(bench.segments().len() > 2, "several segments are unsynced");
     // The first sync fails and the disk forgets what was dirty; writing anew succeeds.
     bench.disk.fault_at(1, Fault::Io);
     journal.sync();
-    assert_eq!(synced(&writer, 300), 300);
-    for n in 300..310 {
+    assert_eq!(synced(&writer, 1_000), 1_000);
+    for n in 1_000..1_010 {
         append(&mut writer, &entry(n)).unwrap();
     }
     let reader = journal.reader();
-    assert_eq!(read_all(&reader, writer.stream()), (expected(0..310), 0));
+    assert_eq!(read_all(&reader, writer.stream()), (expected(0..1_010), 0));
     let stream = writer.stream().clone();
     bench.disk.cut_power(PowerCut::LoseAll);
     drop((writer, journal, reader));
     let (journal, recovered) = bench.open();
     assert!(recovered.damage.is_clean(), "{:?}", recovered.damage);
-    assert_eq!(read_all(&journal.reader(), &stream), (expected(0..300), 0));
+    assert_eq!(
+        read_all(&journal.reader(), &stream),
+        (expected(0..1_000), 0)
+    );
     let totals = journal.reader().totals();
     assert_eq!(
         totals[0].totals.events_sum(),
-        300,
+        1_000,
         "rewritten, not counted twice"
     );
 }

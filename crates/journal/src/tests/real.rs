@@ -50,17 +50,30 @@ fn a_real_folder_holds_everything_over_restarts_and_excludes_others() {
 #[test]
 fn the_sync_thread_has_its_name_and_ends_with_the_journal() {
     let folder = tempfile::tempdir().unwrap();
-    let named = || {
-        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-        let names =
-            tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
-        names.filter(|name| name.trim() == "journal-sync").count()
-    };
-    let (journal, _) = open(folder.path(), SyncMode::Fast);
-    assert!(named() >= 1);
-    let thread = journal.thread_id();
+    let clock = Arc::new(ManualClock::at(1_764_000_000_000_000));
+    let (journal, _) = Journal::open(
+        Arc::new(DiskFilesystem),
+        JournalOptions::new(folder.path()),
+        1,
+        None,
+        Arc::clone(&clock) as Arc<dyn tollgate_model::Clock>,
+        &CountingIds::default(),
+    )
+    .unwrap();
+    let thread = journal
+        .thread
+        .as_ref()
+        .map(|handle| handle.thread().clone());
+    assert_eq!(
+        thread.and_then(|t| t.name().map(str::to_owned)).as_deref(),
+        Some("journal-sync")
+    );
     journal.close().unwrap();
-    assert!(!thread.is_some_and(|id| format!("{id:?}").is_empty()));
+    assert_eq!(
+        Arc::strong_count(&clock),
+        1,
+        "nobody is left who could read the clock"
+    );
 }
 
 #[tokio::test]
