@@ -1,6 +1,6 @@
 //! The whole way on real files: journal, shipper, SQLite, questions, proof.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use tollgate_store_sqlite::{Options, SqliteStore};
 use super::{CountingIds, NOW, SetClock};
 use crate::question::{Filter, Span, StatsQuestion};
 use crate::{
-    BatchSource, JournalView, LocalJournal, Metering, ReconcileOptions, ShipOptions, Shipper,
-    reconcile,
+    BatchSource, FolderJournal, JournalView, LocalJournal, Metering, ReconcileOptions, ShipOptions,
+    Shipper, reconcile,
 };
 
 struct House {
@@ -22,6 +22,7 @@ struct House {
     store: Arc<dyn UsageStore>,
     shipper: Arc<Shipper>,
     writers: Vec<Writer>,
+    folder: PathBuf,
 }
 
 impl House {
@@ -50,6 +51,7 @@ impl House {
             store,
             shipper,
             writers,
+            folder: folder.join("journal"),
         }
     }
 
@@ -80,17 +82,21 @@ impl House {
         metering.stats(&question).await.unwrap().requests
     }
 
+    /// The proof finds nothing, through the open journal and through its folder.
     async fn is_whole(&self) {
-        let journal: Arc<dyn JournalView> = self.local.clone();
-        let report = reconcile(
-            &self.store,
-            Some(journal),
-            NOW,
-            &ReconcileOptions::default(),
-        )
-        .await
-        .unwrap();
-        assert!(report.ok, "{report:#?}");
+        let fs = Arc::new(DiskFilesystem);
+        let beside = FolderJournal::find(fs, &self.folder).unwrap().unwrap();
+        let views: [Arc<dyn JournalView>; 2] = [self.local.clone(), Arc::new(beside)];
+        let mut reports = Vec::new();
+        for journal in views {
+            let options = ReconcileOptions::default();
+            let report = reconcile(&self.store, Some(journal), NOW, &options)
+                .await
+                .unwrap();
+            assert!(report.ok, "{report:#?}");
+            reports.push(report.lines);
+        }
+        assert_eq!(reports[0], reports[1]);
     }
 }
 
