@@ -4,13 +4,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use tollgate_journal::{DiskFilesystem, Entry, Journal, JournalOptions, Writer};
 use tollgate_model::{EventId, Mark, RequestId, UsageEvent};
 use tollgate_store::{UsageStore, testing};
 use tollgate_store_sqlite::{Options, SqliteStore};
 
 use super::{CountingIds, NOW, SetClock};
-use crate::question::{Filter, Span, StatsQuestion};
+use crate::question::{
+    Every, Filter, RecordsQuestion, Span, StatsQuestion, SummaryQuestion, TrendsQuestion,
+};
 use crate::{
     BatchSource, FolderJournal, JournalView, LocalJournal, Metering, ReconcileOptions, ShipOptions,
     Shipper, reconcile,
@@ -151,4 +154,32 @@ async fn the_loop_makes_an_append_visible_by_itself() {
     tokio::time::timeout(Duration::from_secs(5), both)
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn everything_can_run_on_a_runtime_of_many_threads() {
+    fn can_move(_: impl Send) {}
+    let folder = tempfile::tempdir().unwrap();
+    let house = House::open(folder.path());
+    let metering = Metering::new(house.store.clone(), SetClock::at(NOW));
+    let span = Span::last(testing::HOUR_US, NOW);
+    let filter = Filter::default();
+    can_move(house.shipper.run(std::future::pending()));
+    can_move(house.shipper.flush());
+    can_move(metering.summary(SummaryQuestion {
+        span,
+        filter: filter.clone(),
+        quotas: Vec::new(),
+    }));
+    can_move(metering.trends(&TrendsQuestion {
+        span,
+        filter,
+        every: Every::Hour,
+        group_by: None,
+        time_zone: TimeZone::UTC,
+    }));
+    can_move(metering.records(&RecordsQuestion::in_span(span)));
+    let journal: Arc<dyn JournalView> = house.local.clone();
+    let options = ReconcileOptions::default();
+    can_move(reconcile(&house.store, Some(journal), NOW, &options));
 }
