@@ -6,6 +6,10 @@ mod usage;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::ToSpan;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use tollgate_model::{Period, Timestamp};
 
 pub use keys::{KeyCreateArgs, KeysCommand};
 pub use usage::{UsageCommand, UsageFilter};
@@ -191,9 +195,9 @@ pub struct ReconcileArgs {
     /// The configuration.
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
-    /// Only periods that begin in this month, such as 2026-11.
-    #[arg(long, value_name = "PERIOD")]
-    pub period: Option<String>,
+    /// Only periods that begin in this month (UTC), such as 2026-11.
+    #[arg(long, value_name = "PERIOD", value_parser = month)]
+    pub period: Option<Period>,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -259,6 +263,17 @@ pub struct DoctorArgs {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+fn month(text: &str) -> Result<Period, String> {
+    let wrong = || "expected a month such as 2026-11".to_owned();
+    let first: Date = format!("{text}-01").parse().map_err(|_| wrong())?;
+    let next = first.checked_add(1.month()).map_err(|_| wrong())?;
+    let midnight = |day: Date| {
+        let start = day.to_zoned(TimeZone::UTC).map_err(|_| wrong())?;
+        Ok::<_, String>(Timestamp(start.timestamp().as_microsecond()))
+    };
+    Ok(Period { start: midnight(first)?, end: midnight(next)? })
 }
 
 fn duration(text: &str) -> Result<std::time::Duration, tollgate_model::TimeError> {
