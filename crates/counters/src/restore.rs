@@ -165,7 +165,7 @@ fn rebuild(known: &Known<'_>, round: u64, start: Ticks) -> Option<Counter> {
         .map(|mark| mark.began)
         .chain(life_of_copy)
         .max()
-        .unwrap_or(Ticks(0));
+        .unwrap_or(start);
     let copy_lives = known.copy.filter(|copy| copy.began == life);
 
     let mut counter = Counter::new(kind, start);

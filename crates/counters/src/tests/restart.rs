@@ -295,11 +295,15 @@ impl World {
         if progress {
             self.write_progress();
         }
-        let whole = self.published.len() - usize::from(damaged && self.published.len() > 1);
-        let checkpoint = whole.checked_sub(1).map(|n| self.published[n].handed_in());
+        if damaged && self.published.len() > 1 {
+            self.published.pop();
+        }
+        let checkpoint = self.published.last().map(Checkpoint::handed_in);
         self.counters = MemoryCounters::new();
         self.counters
             .restore(checkpoint, &self.disk.written, after_us(self.us));
+        // The start counts as later than anything that was written down.
+        self.us += 1;
         self.disk.epoch += 1;
         self.disk.next = [0; THREADS];
         self.disk.pending = Default::default();
