@@ -26,6 +26,7 @@ type Check = dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync;
 pub struct Condition {
     name: &'static str,
     check: Arc<Check>,
+    timeout: Duration,
 }
 
 impl Condition {
@@ -37,6 +38,7 @@ impl Condition {
         Self {
             name,
             check: Arc::new(check),
+            timeout: CONDITION_TIMEOUT,
         }
     }
 }
@@ -44,21 +46,10 @@ impl Condition {
 /// What the health port shows.
 #[derive(Clone)]
 pub struct Health {
-    conditions: Vec<Condition>,
-    registry: Arc<Registry>,
-    condition_timeout: Duration,
-}
-
-impl Health {
-    /// Ready when every condition holds; shows everything in the registry.
-    #[must_use]
-    pub fn new(conditions: Vec<Condition>, registry: Arc<Registry>) -> Self {
-        Self {
-            conditions,
-            registry,
-            condition_timeout: CONDITION_TIMEOUT,
-        }
-    }
+    /// Ready when all hold.
+    pub conditions: Vec<Condition>,
+    /// Everything that is measured.
+    pub registry: Arc<Registry>,
 }
 
 #[derive(Serialize)]
@@ -89,9 +80,8 @@ async fn live() -> Response {
 }
 
 async fn ready(State(health): State<Health>) -> Response {
-    let limit = health.condition_timeout;
     let checks = health.conditions.iter().map(|condition| async move {
-        let answer = tokio::time::timeout(limit, (condition.check)())
+        let answer = tokio::time::timeout(condition.timeout, (condition.check)())
             .await
             .unwrap_or_else(|_| Err("no answer in time".to_owned()));
         ConditionState {
@@ -146,7 +136,10 @@ mod tests {
         let counter: prometheus_client::metrics::counter::Counter = Default::default();
         registry.register("tollgate_things", "Things", counter.clone());
         counter.inc();
-        Health::new(conditions, Arc::new(registry))
+        Health {
+            conditions,
+            registry: Arc::new(registry),
+        }
     }
 
     fn condition(name: &'static str, answer: Result<(), String>) -> Condition {
@@ -173,12 +166,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_condition_that_does_not_answer_is_not_met() {
-        let stuck = Condition::new("store", || Box::pin(std::future::pending()));
-        let health = Health {
-            condition_timeout: Duration::from_millis(1),
-            ..health(vec![stuck])
+        let stuck = Condition {
+            timeout: Duration::from_millis(1),
+            ..Condition::new("store", || Box::pin(std::future::pending()))
         };
-        let (status, body) = get(health, "/readyz").await;
+        let (status, body) = get(health(vec![stuck]), "/readyz").await;
         assert_eq!(status, 503);
         assert!(body.contains("no answer in time"));
     }

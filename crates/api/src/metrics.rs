@@ -36,19 +36,22 @@ impl Default for ApiMetrics {
 }
 
 impl ApiMetrics {
-    /// Makes them visible under `/metrics`.
-    pub fn register(&self, registry: &mut Registry) {
+    /// Makes new ones that are visible in the registry.
+    #[must_use]
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
         registry.register(
             "tollgate_api_requests",
             "Calls of the platform's API by method and status",
-            self.requests.clone(),
+            metrics.requests.clone(),
         );
         registry.register_with_unit(
             "tollgate_api_latency",
             "Time to answer a call of the platform's API",
             Unit::Seconds,
-            self.latency.clone(),
+            metrics.latency.clone(),
         );
+        metrics
     }
 
     pub(crate) fn answered(&self, method: &Method, status: StatusCode, latency_us: u64) {
@@ -75,9 +78,8 @@ mod tests {
 
     #[test]
     fn calls_are_counted_by_method_and_status() {
-        let metrics = ApiMetrics::default();
         let mut registry = Registry::default();
-        metrics.register(&mut registry);
+        let metrics = ApiMetrics::register(&mut registry);
         metrics.answered(&Method::GET, StatusCode::OK, 1_500);
         metrics.answered(&Method::PUT, StatusCode::METHOD_NOT_ALLOWED, 10);
         let mut text = String::new();

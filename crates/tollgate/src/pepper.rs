@@ -16,12 +16,23 @@ const PEPPER_BYTES_MIN: usize = 16;
 /// # Errors
 /// When the file cannot be read or made, or the pepper is too short.
 pub fn load(journal_dir: &Path, ids: &dyn IdGen) -> anyhow::Result<Pepper> {
+    match find(journal_dir)? {
+        Some(pepper) => Ok(pepper),
+        None => make(&path_beside(journal_dir), ids),
+    }
+}
+
+/// Finds the pepper; `None` where none was ever made.
+///
+/// # Errors
+/// When the file cannot be read, or the pepper is too short.
+pub fn find(journal_dir: &Path) -> anyhow::Result<Option<Pepper>> {
     if let Ok(text) = std::env::var("TOLLGATE_KEY_PEPPER") {
         ensure!(
             text.len() >= PEPPER_BYTES_MIN,
             "TOLLGATE_KEY_PEPPER has fewer than {PEPPER_BYTES_MIN} characters"
         );
-        return Ok(Pepper::new(text.into_bytes()));
+        return Ok(Some(Pepper::new(text.into_bytes())));
     }
     let path = path_beside(journal_dir);
     match std::fs::read_to_string(&path) {
@@ -33,9 +44,9 @@ pub fn load(journal_dir: &Path, ids: &dyn IdGen) -> anyhow::Result<Pepper> {
                  backup, because without it no key is known",
                 path.display()
             );
-            Ok(Pepper::new(text.as_bytes().to_vec()))
+            Ok(Some(Pepper::new(text.as_bytes().to_vec())))
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => make(&path, ids),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("{} cannot be read", path.display())),
     }
 }

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use anyhow::Context;
 use serde_json::json;
 use tollgate_control::Tokens;
 use tollgate_lifecycle::{SystemClock, SystemIds};
 use tollgate_model::Clock;
-use tollgate_store_sqlite::SqliteStore;
 
 use crate::cli::TokenCommand;
+use crate::server::open_store;
 use crate::{config, output};
 
 /// Runs the command.
@@ -19,12 +18,11 @@ use crate::{config, output};
 pub async fn run(command: TokenCommand) -> anyhow::Result<()> {
     let TokenCommand::Create { scopes, name, expires, config, json } = command;
     let config = config::load(&config)?;
-    let store = SqliteStore::open(&config.store_file, tollgate_store_sqlite::Options::default())
-        .with_context(|| format!("the store {} cannot be opened", config.store_file.display()))?;
+    let store = open_store(&config)?;
     let clock = Arc::new(SystemClock::new());
     let lifetime_us = expires.map(|span| i64::try_from(span.as_micros()).unwrap_or(i64::MAX));
     let expires_at = lifetime_us.map(|us| clock.now().wall.plus_us(us));
-    let tokens = Tokens::new(Arc::new(store), clock, Arc::new(SystemIds));
+    let tokens = Tokens::new(store, clock, Arc::new(SystemIds));
     let created = tokens.create(Some(&name), &scopes, expires_at).await?;
     if json {
         return output::json(&json!({

@@ -50,9 +50,9 @@ async fn send(
 
 fn print(difference: &Value) -> anyhow::Result<()> {
     let mut changes = 0;
-    for (list, sign) in [("added", "+"), ("changed", "~"), ("removed", "-"), ("kept", "=")] {
+    for (list, sign) in [("added", "+"), ("changed", "~"), ("removed", "-"), ("released", "=")] {
         for object in at(difference, list).as_array().into_iter().flatten() {
-            changes += usize::from(list != "kept");
+            changes += usize::from(list != "released");
             output::line(format!("{sign} {} {}", plain(at(object, "kind")), plain(at(object, "id"))))?;
             for field in at(object, "fields").as_array().into_iter().flatten() {
                 output::line(format!(

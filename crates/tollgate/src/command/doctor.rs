@@ -1,22 +1,22 @@
 //! `tollgate doctor`: looks at everything a process needs, and says what to do.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tollgate_control::declared;
-use tollgate_lifecycle::SystemClock;
-use tollgate_model::{Clock, Timestamp};
-use tollgate_store::{CatalogStore, SettingsStore};
-use tollgate_store_sqlite::SqliteStore;
+use tollgate_control::Control;
+use tollgate_lifecycle::{SystemClock, SystemIds};
+use tollgate_model::{Catalog, CatalogSink, Clock, KeyDelta, Timestamp};
 
 use crate::cli::DoctorArgs;
-use crate::command::config::check_all;
-use crate::config::Config;
-use crate::output;
+use crate::config::{self, Config};
+use crate::server::open_store;
+use crate::{output, pepper};
 
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -45,7 +45,7 @@ fn bad(what: &'static str, detail: impl Into<String>) -> Finding {
 /// # Errors
 /// When standard output cannot be written.
 pub async fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
-    let findings = match check_all(&args.config) {
+    let findings = match config::load(&args.config) {
         Ok(config) => {
             let mut findings = vec![good("configuration", "holds")];
             findings.push(clock());
@@ -55,9 +55,7 @@ pub async fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
             findings.push(server(&config).await);
             findings
         }
-        Err(errors) => {
-            errors.iter().map(|error| bad("configuration", error.to_string())).collect()
-        }
+        Err(error) => vec![bad("configuration", error.to_string())],
     };
     let ok = findings.iter().all(|finding| finding.ok);
     if args.json {
@@ -132,24 +130,51 @@ async fn store_and_upstreams(config: &Config) -> Vec<Finding> {
     if !config.store_file.exists() {
         return vec![good("store", format!("{} will be made", config.store_file.display()))];
     }
-    let options = tollgate_store_sqlite::Options::default();
-    let store = match SqliteStore::open(&config.store_file, options) {
+    let store = match open_store(config) {
         Ok(store) => store,
-        Err(error) => return vec![bad("store", error.to_string())],
+        Err(error) => return vec![bad("store", format!("{error:#}"))],
     };
     if let Err(error) = store.ping().await {
         return vec![bad("store", format!("cannot be read and written: {error}"))];
     }
     let mut findings = vec![good("store", format!("{} answers", config.store_file.display()))];
-    match store.load_catalog().await.map(|stored| declared::read_stored_upstreams(&stored)) {
-        Ok(upstreams) => {
-            for address in upstreams {
-                findings.push(upstream(&address).await);
-            }
+    let pepper = match pepper::find(&config.journal_dir) {
+        Ok(Some(pepper)) => pepper,
+        Ok(None) => {
+            findings.push(bad("pepper", "is missing: bring it back, or every key is unknown"));
+            return findings;
         }
-        Err(error) => findings.push(bad("catalog", error.to_string())),
+        Err(error) => {
+            findings.push(bad("pepper", format!("{error:#}")));
+            return findings;
+        }
+    };
+    let (clock, ids) = (Arc::new(SystemClock::new()), Arc::new(SystemIds));
+    let control = Control::new(store, Arc::new(Nowhere), clock, ids, pepper);
+    if let Err(error) = control.start().await {
+        findings.push(bad("catalog", error.to_string()));
+        return findings;
+    }
+    let catalog = control.catalog();
+    findings.push(good("catalog", format!("{} APIs, {} plans, {} subscriptions", catalog.apis.len(), catalog.plans.len(), catalog.subscriptions.len())));
+    let addresses: BTreeSet<String> = catalog
+        .apis
+        .values()
+        .flat_map(|api| &api.upstreams)
+        .map(|upstream| format!("{}:{}", upstream.host, upstream.port))
+        .collect();
+    for address in addresses {
+        findings.push(upstream(&address).await);
     }
     findings
+}
+
+/// The doctor publishes to nobody.
+struct Nowhere;
+
+impl CatalogSink for Nowhere {
+    fn publish_catalog(&self, _catalog: Arc<Catalog>) {}
+    fn publish_keys(&self, _delta: KeyDelta) {}
 }
 
 async fn upstream(address: &str) -> Finding {

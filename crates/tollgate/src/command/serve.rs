@@ -6,10 +6,8 @@ use std::time::Duration;
 use anyhow::bail;
 
 use crate::cli::{Role, ServeArgs};
-use crate::command::Misconfigured;
-use crate::command::config::check_all;
 use crate::server::{Server, platform_runtime};
-use crate::logging;
+use crate::{config, logging};
 
 use tollgate_lifecycle::{Signal, Signals};
 
@@ -21,7 +19,7 @@ const DRAIN: Duration = Duration::from_secs(30);
 /// # Errors
 /// When the configuration does not hold (exit status 2) or something cannot be started.
 pub fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
-    let config = check_all(&args.config).map_err(Misconfigured::new)?;
+    let config = config::load(&args.config)?;
     if args.role != Role::All {
         bail!(
             "this version runs gateway and platform in one process; leave --role out. \

@@ -160,7 +160,7 @@ impl Server {
 /// When the file cannot be opened or belongs to a newer version.
 pub fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
     let options = tollgate_store_sqlite::Options::default();
-    let store = SqliteStore::open(&config.store_file, options)
+    let store = SqliteStore::open(&config.store_file, &options)
         .with_context(|| format!("the store {} cannot be opened", config.store_file.display()))?;
     Ok(Arc::new(store))
 }

@@ -1,0 +1,331 @@
+//! One admitted request, from permit to record.
+//!
+//! **Invariants.** An exchange holds one permit and ends exactly once: by [`Exchange::finish`], or
+//! by its [`Ending`] being dropped, whatever the reason (the client left, the connection was
+//! ended, a panic). Ending settles the counters and appends the event; both are synchronous.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tollgate_admission::{
+    CompiledLimits, Cost, Ended, GivenBack, HeaderValues, Limits, Readings, charge,
+};
+use tollgate_counters::Reservation;
+use tollgate_journal::{Entry, Room};
+use tollgate_model::{Charge, CounterKind, DenialCode, Outcome, Ticks, UsageEvent};
+
+use crate::answer::Rates;
+use crate::connection::Connection;
+use crate::forward::Traffic;
+use crate::options::{PROGRESS_BYTES, PROGRESS_EVERY_US, TUNNEL_LIFE_US};
+use crate::record::{Facts, Fate, Recorded, append, event};
+use crate::worker::Worker;
+
+/// Leave to forward one request: units taken, and room to write it down.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    pub(crate) reservation: Reservation,
+    /// `None`: the journal is full and the API passes requests all the same.
+    pub(crate) room: Option<Room>,
+}
+
+/// What an exchange was admitted on.
+pub(crate) struct Terms {
+    pub(crate) cost: Cost,
+    pub(crate) compiled: Arc<CompiledLimits>,
+    pub(crate) limits: Limits,
+    pub(crate) readings: Readings,
+}
+
+/// One admitted request.
+pub(crate) struct Exchange {
+    worker: Rc<Worker>,
+    connection: Rc<Connection>,
+    facts: Facts,
+    terms: Terms,
+    traffic: Rc<Traffic>,
+    permit: RefCell<Option<Permit>>,
+    sent: Cell<bool>,
+    head_status: Cell<Option<u16>>,
+    upstream_latency_us: Cell<Option<u64>>,
+    stated: Cell<Option<u64>>,
+    code: Cell<Option<DenialCode>>,
+    cut: Cell<bool>,
+    tunnel: Cell<bool>,
+    given_back: Cell<GivenBack>,
+    /// When the last progress entry was written, and the bytes passed by then.
+    progress: Cell<(Ticks, u64)>,
+}
+
+impl Exchange {
+    /// Begins an exchange on a connection.
+    pub(crate) fn begin(
+        worker: &Rc<Worker>,
+        connection: &Rc<Connection>,
+        facts: Facts,
+        terms: Terms,
+        permit: Permit,
+    ) -> Rc<Self> {
+        worker.node().metrics.in_flight.inc();
+        let progress = Cell::new((facts.now.ticks, 0));
+        let exchange = Rc::new(Self {
+            worker: Rc::clone(worker),
+            connection: Rc::clone(connection),
+            facts,
+            terms,
+            traffic: Rc::default(),
+            permit: RefCell::new(Some(permit)),
+            sent: Cell::new(false),
+            head_status: Cell::new(None),
+            upstream_latency_us: Cell::new(None),
+            stated: Cell::new(None),
+            code: Cell::new(None),
+            cut: Cell::new(false),
+            tunnel: Cell::new(false),
+            given_back: Cell::new(GivenBack::default()),
+            progress,
+        });
+        connection.serve(&exchange);
+        exchange
+    }
+
+    pub(crate) fn worker(&self) -> &Rc<Worker> {
+        &self.worker
+    }
+
+    pub(crate) fn connection(&self) -> &Rc<Connection> {
+        &self.connection
+    }
+
+    pub(crate) fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    pub(crate) fn traffic(&self) -> &Rc<Traffic> {
+        &self.traffic
+    }
+
+    /// Whether the upstream may have seen the request.
+    pub(crate) fn set_sent(&self, sent: bool) {
+        self.sent.set(sent);
+    }
+
+    /// The head of the upstream's answer is there.
+    pub(crate) fn head_arrived(&self, status: u16) {
+        self.head_status.set(Some(status));
+        let waited = self.worker.now().ticks.since(self.facts.now.ticks);
+        self.upstream_latency_us.set(Some(waited));
+    }
+
+    /// Whether the upstream may say what the call cost.
+    pub(crate) fn may_state_cost(&self) -> bool {
+        self.terms.cost.cost_max.is_some()
+    }
+
+    /// What the upstream says the call cost; nonsense says nothing.
+    pub(crate) fn state_cost(&self, stated: Option<u64>) {
+        if stated.is_some() {
+            self.stated.set(stated);
+        }
+    }
+
+    /// The client is answered by us with this code.
+    pub(crate) fn fail_with(&self, code: DenialCode) {
+        self.code.set(Some(code));
+    }
+
+    /// The exchange is ended by us: whatever happens from here on is the outcome `cut`.
+    pub(crate) fn cut(&self) {
+        self.cut.set(true);
+        self.worker.node().metrics.cuts.inc();
+    }
+
+    /// From here on it is a tunnel.
+    pub(crate) fn begin_tunnel(&self) {
+        self.tunnel.set(true);
+    }
+
+    /// A tunnel that has lived for as long as tunnels may, or a key whose time is over.
+    pub(crate) fn has_outlived(&self) -> bool {
+        let now = self.worker.now();
+        let old = now.ticks.since(self.facts.now.ticks) > TUNNEL_LIFE_US;
+        let key = self.facts.caller.key.as_ref();
+        let expired = key.is_some_and(|k| k.expires_at.is_some_and(|at| at <= now.wall));
+        (self.tunnel.get() && old) || expired
+    }
+
+    /// What the answer's headers say about limits, as far as its head decides it.
+    pub(crate) fn rates_at_head(&self, status: u16) -> Option<Rates<'_>> {
+        let charged = &self.facts.route.api().charge;
+        let cost = self.terms.cost;
+        let kept = cost.kept_at_head(status, self.stated.get(), charged);
+        let reserved = cost.reserved();
+        self.rates(GivenBack {
+            windows: reserved.saturating_sub(kept.windows),
+            quotas: reserved.saturating_sub(kept.quotas),
+        })
+    }
+
+    /// The same once the exchange has ended.
+    pub(crate) fn rates_after(&self) -> Option<Rates<'_>> {
+        self.rates(self.given_back.get())
+    }
+
+    fn rates(&self, given_back: GivenBack) -> Option<Rates<'_>> {
+        let terms = &self.terms;
+        let now = self.facts.now;
+        let values =
+            HeaderValues::new(&terms.limits, &terms.readings, None, given_back, now);
+        Some(Rates {
+            values,
+            policy: terms.compiled.policy(),
+        })
+    }
+
+    /// Ends the exchange: settles and records. Later calls do nothing.
+    pub(crate) fn finish(&self, outcome: Outcome) -> Recorded {
+        let Some(permit) = self.permit.take() else {
+            return Recorded::Done;
+        };
+        let outcome = if self.cut.get() { Outcome::Cut } else { outcome };
+        let node = self.worker.node();
+        node.metrics.in_flight.dec();
+        let kept = charge(
+            self.terms.cost,
+            &Ended {
+                outcome,
+                sent: self.sent.get(),
+                head_status: self.head_status.get(),
+                stated: self.stated.get(),
+                charged: &self.facts.route.api().charge,
+            },
+        );
+        if kept.capped {
+            node.metrics.costs_capped.inc();
+        }
+        let reserved = self.terms.cost.reserved();
+        self.given_back.set(GivenBack {
+            windows: reserved.saturating_sub(kept.windows),
+            quotas: reserved.saturating_sub(kept.quotas),
+        });
+        let would_deny = permit.reservation.would_deny();
+        let mut charges: Vec<Charge> = Vec::new();
+        let recorded = permit.room.is_some();
+        node.counters
+            .settle(permit.reservation, kept.windows, kept.quotas, &mut |all| {
+                charges.extend_from_slice(all);
+                if recorded {
+                    self.worker.claim_sequence();
+                }
+            });
+        let fate = Fate {
+            units: units_of(&charges),
+            would_deny: would_deny.map(tollgate_admission::LimitName::as_str),
+            ..self.fate_so_far()
+        };
+        self.facts.route.owner().metrics.answered(fate.status);
+        self.connection.finish(self.worker.now().ticks);
+        let Some(room) = permit.room else {
+            node.metrics.events_lost.inc();
+            return Recorded::Done;
+        };
+        let event = event(&self.facts, Some(&self.terms.compiled), outcome, &fate);
+        append(&self.worker, room, event, charges)
+    }
+
+    fn fate_so_far(&self) -> Fate {
+        let code = self.code.get();
+        let answered = code.map(DenialCode::status).or(self.head_status.get());
+        Fate {
+            // 499: the client was gone before any head.
+            status: answered.unwrap_or(499),
+            code,
+            limit: None,
+            would_deny: None,
+            latency_us: self.worker.now().ticks.since(self.facts.now.ticks),
+            upstream_latency_us: self.upstream_latency_us.get(),
+            bytes_in: self.traffic.bytes_in.get(),
+            bytes_out: self.traffic.bytes_out.get(),
+            units: 0,
+        }
+    }
+
+    /// Bytes have passed: writes a progress entry where enough of them have.
+    pub(crate) fn note_progress(&self) {
+        let (_, bytes) = self.progress.get();
+        let passed = self.traffic.bytes_in.get() + self.traffic.bytes_out.get();
+        if passed.saturating_sub(bytes) >= PROGRESS_BYTES {
+            self.write_progress();
+        }
+    }
+
+    /// Time has passed: writes a progress entry where enough of it has.
+    pub(crate) fn look_at_progress(&self, now: Ticks) {
+        let (at, _) = self.progress.get();
+        if now.since(at) >= PROGRESS_EVERY_US {
+            self.write_progress();
+        } else {
+            self.note_progress();
+        }
+    }
+
+    fn write_progress(&self) {
+        let now = self.worker.now().ticks;
+        let started = self.facts.now.ticks;
+        let passed = self.traffic.bytes_in.get() + self.traffic.bytes_out.get();
+        // Before its first minute an exchange is short: its record alone tells of it.
+        if now.since(started) < PROGRESS_EVERY_US {
+            return;
+        }
+        self.progress.set((now, passed));
+        let permit = self.permit.borrow();
+        let Some(permit) = permit.as_ref() else {
+            return;
+        };
+        if permit.room.is_none() {
+            return;
+        }
+        let charges = permit.reservation.charges().to_vec();
+        let event = self.event_so_far(&charges);
+        self.worker
+            .append_extra(&Entry::Progress { event, charges });
+    }
+
+    fn event_so_far(&self, charges: &[Charge]) -> UsageEvent {
+        let fate = Fate {
+            units: units_of(charges),
+            ..self.fate_so_far()
+        };
+        let compiled = Some(self.terms.compiled.as_ref());
+        event(&self.facts, compiled, Outcome::Interrupted, &fate)
+    }
+}
+
+/// What quotas were charged: the same on each of them.
+fn units_of(charges: &[Charge]) -> u64 {
+    let quota = charges
+        .iter()
+        .find(|c| matches!(c.kind, CounterKind::Quota { .. }));
+    quota.map_or(0, |c| c.kept)
+}
+
+/// Sees to it that an exchange ends: dropped unended, it records the client's leaving.
+pub(crate) struct Ending(Rc<Exchange>);
+
+impl Ending {
+    pub(crate) fn new(exchange: Rc<Exchange>) -> Self {
+        Self(exchange)
+    }
+
+    pub(crate) fn exchange(&self) -> &Rc<Exchange> {
+        &self.0
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        // Nobody is left to wait for the record.
+        let _unawaited = self.0.finish(Outcome::ClientClosed);
+    }
+}

@@ -1,0 +1,115 @@
+//! `/.well-known/tollgate/`: comes before every API, is neither recorded nor charged.
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
+use http::request::Parts;
+use http::{HeaderValue, Method, Response};
+use serde_json::{Value, json};
+use tollgate_model::{CheckAnswer, DenialCode, LimitReading};
+
+use crate::answer::{identify, name_caller};
+use crate::authenticate::{Caller, Directory, detail};
+use crate::credentials::Presented;
+use crate::decide::weigh;
+use crate::forward::AnswerBody;
+use crate::problem::Denial;
+use crate::service::Visit;
+
+const PREFIX: &str = "/.well-known/tollgate/";
+
+/// Whether the path is one of ours.
+pub(crate) fn is_ours(path: &str) -> bool {
+    path.starts_with(PREFIX)
+}
+
+/// Answers a call of ours. Refusals here are answers, too: they are told and not recorded.
+pub(crate) fn answer<E: From<Denial>>(
+    visit: &Visit,
+    parts: &Parts,
+    presented: Presented<'_>,
+) -> Result<Response<AnswerBody>, E> {
+    let node = visit.worker.node();
+    if !node.may_ask(visit.address, visit.now.wall) {
+        let mut denial = Denial::new(DenialCode::RateLimited, "Ask less often.");
+        denial.retry_after_s = Some(1);
+        return Err(denial.into());
+    }
+    if parts.uri.path().strip_prefix(PREFIX) != Some("me") {
+        let detail = "No such resource of the gateway's own.";
+        return Err(Denial::new(DenialCode::RouteNotFound, detail).into());
+    }
+    if parts.method != Method::GET && parts.method != Method::HEAD {
+        let detail = "Ask with GET.";
+        let mut denial = Denial::new(DenialCode::MethodNotAllowed, detail);
+        denial.allow = Some("GET, HEAD".to_owned());
+        return Err(denial.into());
+    }
+    let (Presented::Header(secret) | Presented::Bearer(secret)) = presented else {
+        let code = DenialCode::KeyMissing;
+        return Err(Denial::new(code, detail(code)).into());
+    };
+    let directory = Directory {
+        catalog: &visit.catalog.catalog,
+        keys: &node.keys,
+        pepper: &node.pepper,
+    };
+    let caller = directory
+        .recognise(secret, visit.now.wall)
+        .map_err(|(code, _)| Denial::new(code, detail(code)))?;
+    let address = Some(visit.address);
+    let told = weigh(node, &visit.catalog, &caller, None, 1, address, visit.now);
+    Ok(respond(visit, parts, &caller, &told))
+}
+
+fn respond(
+    visit: &Visit,
+    parts: &Parts,
+    caller: &Caller,
+    told: &CheckAnswer,
+) -> Response<AnswerBody> {
+    let text = describe(caller, told).to_string();
+    let length = text.len();
+    let body = (parts.method != Method::HEAD).then(|| Bytes::from(text));
+    let mut response = Response::new(AnswerBody::Whole(body));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    let now = visit.worker.now();
+    identify(headers, visit.id, visit.now.ticks, now.ticks);
+    name_caller(headers, caller);
+    response
+}
+
+fn describe(caller: &Caller, told: &CheckAnswer) -> Value {
+    let key = caller.key.as_ref();
+    let plan = caller.plan.as_ref();
+    json!({
+        "key_id": key.map(|k| k.id.as_str()),
+        "name": key.map(|k| k.name.as_str()),
+        "scopes": key.and_then(|k| k.scopes.clone()),
+        "expires_at": key.and_then(|k| k.expires_at).map(|at| at.to_string()),
+        "subscription_id": caller.user_id(),
+        "organization_id": caller.organization().map(|o| o.as_str()),
+        "state": caller.subscription.as_ref().map(|s| s.state.as_str()),
+        "plan": plan.map(|p| json!({"id": p.id.as_str(), "name": p.name, "version": p.version})),
+        "allowed": told.allowed,
+        "code": told.code.map(DenialCode::as_str),
+        "limits": told.limits.iter().map(limit).collect::<Vec<_>>(),
+    })
+}
+
+fn limit(reading: &LimitReading) -> Value {
+    json!({
+        "name": &*reading.name,
+        "limit": reading.limit,
+        "used": reading.used,
+        "remaining": reading.remaining,
+        "resets_at": reading.resets_at.map(|at| at.to_string()),
+        "period": reading.period.map(|p| json!({
+            "start": p.start.to_string(),
+            "end": p.end.to_string(),
+        })),
+        "shadow": reading.shadow,
+    })
+}

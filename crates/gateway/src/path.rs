@@ -1,0 +1,210 @@
+//! Whether a request's path is well formed.
+//!
+//! **Invariant.** The path that is matched is the path that is metered and the path that is
+//! forwarded, byte for byte: nothing is decoded, folded or normalised here. Spellings that some
+//! server behind us could read as another path (`//`, dot segments, encoded slashes and
+//! backslashes, NUL, broken escapes) are refused instead.
+//!
+//! **Does not own** the query, which is never looked at.
+
+use crate::options::URI_BYTES_MAX;
+
+/// What is wrong with a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PathError {
+    /// It does not begin with a slash.
+    NotAbsolute,
+    /// Longer than a gateway takes.
+    TooLong,
+    /// An empty segment before the end.
+    DoubleSlash,
+    /// `.` or `..`, encoded or followed by `;` too.
+    DotSegment,
+    /// A byte that stands for itself in no path.
+    Byte,
+    /// `%` without two hexadecimal digits, or an escape that hides a control byte or `\`.
+    Escape,
+}
+
+impl PathError {
+    /// What the caller is told.
+    pub(crate) const fn detail(self) -> &'static str {
+        match self {
+            Self::NotAbsolute => "The request target must be a path that begins with a slash.",
+            Self::TooLong => "The request target is too long.",
+            Self::DoubleSlash => "The path must not have empty segments (//).",
+            Self::DotSegment => "The path must not have . or .. segments, encoded ones included.",
+            Self::Byte => "The path holds a byte that must be escaped.",
+            Self::Escape => "The path holds a broken or forbidden escape.",
+        }
+    }
+}
+
+/// What of a well-formed path depends on the API that it belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PathFacts {
+    /// `%2F` occurs: passes only where the API says so.
+    pub(crate) has_encoded_slash: bool,
+}
+
+/// Checks a raw path.
+pub(crate) fn check_path(path: &str) -> Result<PathFacts, PathError> {
+    let bytes = path.as_bytes();
+    let Some(rest) = bytes.strip_prefix(b"/") else {
+        return Err(PathError::NotAbsolute);
+    };
+    if bytes.len() > URI_BYTES_MAX {
+        return Err(PathError::TooLong);
+    }
+    let mut facts = PathFacts {
+        has_encoded_slash: false,
+    };
+    let mut segment = Segment::default();
+    let mut rest = rest;
+    while let Some((&byte, tail)) = rest.split_first() {
+        rest = tail;
+        match byte {
+            b'/' => segment.end_at_slash()?,
+            b'%' => {
+                let (value, tail) = escape(tail).ok_or(PathError::Escape)?;
+                rest = tail;
+                match value {
+                    0..=0x1f | 0x7f | b'\\' => return Err(PathError::Escape),
+                    b'/' => {
+                        facts.has_encoded_slash = true;
+                        segment.end_at_encoded_slash()?;
+                    }
+                    value => segment.push(value),
+                }
+            }
+            b'\\' => return Err(PathError::Byte),
+            byte if byte.is_ascii_graphic() => segment.push(byte),
+            _ => return Err(PathError::Byte),
+        }
+    }
+    segment.check_dots()?;
+    Ok(facts)
+}
+
+/// The value of an escape, and what follows its two digits.
+fn escape(after_percent: &[u8]) -> Option<(u8, &[u8])> {
+    let (digits, tail) = after_percent.split_first_chunk::<2>()?;
+    let [high, low] = digits.map(|d| char::from(d).to_digit(16));
+    let value = u8::try_from(high? * 16 + low?).ok()?;
+    Some((value, tail))
+}
+
+/// Enough of a segment to tell whether some server would take it for `.` or `..`.
+#[derive(Default)]
+struct Segment {
+    /// Bytes seen, decoded; counting stops mattering after a few.
+    len: usize,
+    /// Dots at its beginning, while nothing else was seen.
+    dots: usize,
+    /// `;` seen: what follows is a parameter to some servers.
+    parameters: bool,
+}
+
+impl Segment {
+    fn push(&mut self, byte: u8) {
+        if byte == b';' {
+            self.parameters = true;
+        }
+        if !self.parameters {
+            self.dots += usize::from(byte == b'.' && self.dots == self.len);
+            self.len += 1;
+        } else if self.len == 0 {
+            // A segment of parameters alone is not empty.
+            self.len = usize::MAX / 2;
+        }
+    }
+
+    fn check_dots(&self) -> Result<(), PathError> {
+        if self.len == self.dots && matches!(self.dots, 1 | 2) {
+            Err(PathError::DotSegment)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn end_at_slash(&mut self) -> Result<(), PathError> {
+        if self.len == 0 {
+            return Err(PathError::DoubleSlash);
+        }
+        self.end_at_encoded_slash()
+    }
+
+    fn end_at_encoded_slash(&mut self) -> Result<(), PathError> {
+        self.check_dots()?;
+        *self = Self::default();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_paths_pass() {
+        for good in [
+            "/",
+            "/v1",
+            "/v1/",
+            "/v1/widgets/7",
+            "/a.b/..c/c../...",
+            "/a;b=1/c",
+            "/%20/%C3%A4",
+            "/a:b@c!$&'()*+,=~",
+            "/.well-known/x",
+            "/;x",
+        ] {
+            assert!(check_path(good).is_ok(), "{good}");
+        }
+    }
+
+    #[test]
+    fn spellings_of_other_paths_are_refused() {
+        use PathError::*;
+        for (bad, why) in [
+            ("", NotAbsolute),
+            ("*", NotAbsolute),
+            ("v1", NotAbsolute),
+            ("//", DoubleSlash),
+            ("/a//b", DoubleSlash),
+            ("/.", DotSegment),
+            ("/..", DotSegment),
+            ("/a/./b", DotSegment),
+            ("/a/../b", DotSegment),
+            ("/a/%2e%2E/b", DotSegment),
+            ("/a/.%2e", DotSegment),
+            ("/a/%2e", DotSegment),
+            ("/a/..;x/b", DotSegment),
+            ("/a/..%2fb", DotSegment),
+            ("/a%2f../b", DotSegment),
+            ("/a\\b", Byte),
+            ("/a b", Byte),
+            ("/\u{e4}", Byte),
+            ("/%5c", Escape),
+            ("/%00", Escape),
+            ("/%0a", Escape),
+            ("/%7f", Escape),
+            ("/%", Escape),
+            ("/%2", Escape),
+            ("/%g0", Escape),
+            ("/%+1", Escape),
+        ] {
+            assert_eq!(check_path(bad), Err(why), "{bad}");
+        }
+        let long = format!("/{}", "a".repeat(URI_BYTES_MAX));
+        assert_eq!(check_path(&long), Err(TooLong));
+    }
+
+    #[test]
+    fn encoded_slashes_are_told_apart() {
+        let facts = |path| check_path(path).map(|f| f.has_encoded_slash);
+        assert_eq!(facts("/a%2Fb"), Ok(true));
+        assert_eq!(facts("/a%2fb/"), Ok(true));
+        assert_eq!(facts("/a/b"), Ok(false));
+    }
+}

@@ -1,0 +1,112 @@
+//! Starting, stopping, starting again, and what strangers' connections may take.
+
+use std::time::Duration;
+
+use tollgate_model::Outcome;
+
+use crate::world::{KEY, Wish, World, per_minute};
+
+#[test]
+fn draining_closes_idle_connections_lets_requests_end_and_seals() {
+    let mut world = World::new();
+    let mut idle = world.client();
+    assert_eq!(idle.get("/v1/x", &[("x-api-key", KEY)]).status, 200);
+    let mut busy = world.client();
+    busy.send(format!(
+        "GET /v1/held HTTP/1.1\r\nhost: a\r\nx-api-key: {KEY}\r\n\r\n"
+    ));
+    world.upstream.wait_for(2);
+    let upstream = world.upstream.clone();
+    let drained = std::thread::scope(|scope| {
+        let draining = scope.spawn(|| world.drain(Duration::from_secs(10)));
+        assert!(idle.is_closed());
+        upstream.step();
+        let answer = busy.answer();
+        assert_eq!((answer.status, answer.text()), (200, "ok"));
+        assert!(busy.is_closed());
+        draining.join().unwrap()
+    });
+    assert!(!drained.forced);
+    assert!(drained.sealed);
+}
+
+#[test]
+fn counters_and_records_outlive_a_clean_stop() {
+    let mut world = World::with(Wish {
+        catalog: Some(|catalog| {
+            let plan = catalog.plans.values_mut().next().unwrap();
+            std::sync::Arc::make_mut(plan).limits = vec![per_minute(5)];
+        }),
+        ..Wish::default()
+    });
+    for _ in 0..3 {
+        assert_eq!(world.call("/v1/x").status, 200);
+    }
+    assert!(!world.drain(Duration::from_secs(5)).forced);
+    world.restart();
+    assert_eq!((world.used(), world.in_window()), (3, 3));
+    let statuses = [(); 4].map(|()| world.call("/v1/x").status);
+    assert_eq!(statuses, [200, 200, 429, 429]);
+    let forwarded = world.events();
+    let forwarded = forwarded.iter().filter(|e| e.outcome == Outcome::Forwarded);
+    assert_eq!(forwarded.count(), 5);
+}
+
+#[test]
+fn nothing_is_accepted_before_the_gateway_is_opened() {
+    let world = World::new();
+    assert!(world.gateway().is_ready());
+    assert!(world.handle.is_ready());
+    assert!(world.dir().exists());
+}
+
+#[test]
+fn connections_beyond_an_addresss_share_are_told_and_closed() {
+    let world = World::with(Wish {
+        options: Some(|options| options.connections_per_address_max = 3),
+        ..Wish::default()
+    });
+    let mut held: Vec<_> = (0..3).map(|_| world.client()).collect();
+    for client in &mut held {
+        assert_eq!(client.get("/v1/x", &[("x-api-key", KEY)]).status, 200);
+    }
+    let mut fourth = world.client();
+    let answer = fourth.answer();
+    assert_eq!((answer.status, answer.code().as_str()), (503, "overloaded"));
+    assert!(answer.header("retry-after").is_some());
+    assert!(fourth.is_closed());
+}
+
+#[test]
+fn a_client_that_says_nothing_is_closed_after_its_deadline() {
+    let world = World::new();
+    let mut silent = world.client();
+    let mut slow = world.client();
+    slow.send("GET /v1/x HT");
+    assert!(silent.is_closed());
+    assert!(slow.is_closed());
+    assert!(world.events().is_empty());
+}
+
+#[test]
+fn a_full_journal_refuses_before_anything_is_forwarded() {
+    let world = World::with(Wish {
+        options: Some(|options| {
+            options.workers = 1;
+            options.journal.segment_bytes = 16 * 1024;
+            options.journal.disk_bytes_max = 2 * 16 * 1024;
+        }),
+        ..Wish::default()
+    });
+    let mut client = world.client();
+    let statuses: Vec<u16> = (0..200)
+        .map(|_| client.get("/v1/x", &[("x-api-key", KEY)]).status)
+        .collect();
+    assert_eq!(statuses.last(), Some(&503));
+    let passed = statuses.iter().filter(|s| **s == 200).count();
+    assert_eq!(world.upstream.seen().len(), passed);
+    assert_eq!(world.wait_for_events(passed).len(), passed);
+    let refused = client.get("/v1/x", &[("x-api-key", KEY)]);
+    assert_eq!(refused.code(), "journal_full");
+    assert!(refused.header("retry-after").is_some());
+}
