@@ -45,6 +45,7 @@ quota = { units = 4, every = "month", on_exceeded = "block" }
 [[plan]]
 id = "large"
 name = "Large"
+scopes = ["widgets:read"]
 quota = { units = 70000, every = "month", on_exceeded = "block" }
 
 [[organization]]
