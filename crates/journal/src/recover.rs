@@ -251,12 +251,13 @@ impl Recovery {
         });
         self.node_seen = self.node_seen.take().or_else(|| node.clone());
         let known = self.known.remove(&(epoch, thread));
-        let mut layout = lay_out(fs, salt, files);
+        let is_sealed = known.as_ref().is_some_and(|known| known.sealed);
+        let mut layout = lay_out(fs, salt, files, is_sealed);
         for spot in std::mem::take(&mut layout.damage) {
             self.damage.add(spot);
         }
         self.unused
-            .extend(layout.unused.iter().map(|file| file.path.clone()));
+            .extend(layout.unused.iter().map(|piece| piece.file.path.clone()));
         let kept_from = self.check_front(&layout, known.as_ref());
         let sealed = known.as_ref().filter(|known| known.sealed);
         let replay_from = self.replay_from(epoch, thread);
