@@ -131,14 +131,9 @@ fn reach(fs: &dyn Filesystem, salt: u32, pieces: &[Piece]) -> u64 {
 }
 
 /// Which segment holds what. A header voids what earlier segments hold from its `first` on; a
-/// segment whose header cannot be read yields only what no earlier one holds. `sealed`: the stream
-/// has ended, so every segment that holds records must have a header.
-pub(crate) fn lay_out(
-    fs: &dyn Filesystem,
-    salt: u32,
-    files: Vec<SegmentFile>,
-    sealed: bool,
-) -> Layout {
+/// segment whose header cannot be read yields only what no earlier one holds. One whose header is
+/// all zeros is no damage: a repair that was cut off leaves such.
+pub(crate) fn lay_out(fs: &dyn Filesystem, salt: u32, files: Vec<SegmentFile>) -> Layout {
     let mut layout = Layout::default();
     for file in files {
         let first = match &file.head {
@@ -168,7 +163,7 @@ pub(crate) fn lay_out(
     layout.pieces = pieces;
     layout.unused = unused;
     for piece in &layout.pieces {
-        if piece.file.head == Head::Bad || piece.file.head == Head::Zero && sealed {
+        if piece.file.head == Head::Bad {
             layout.damage.push(header_spot(&piece.file));
         }
     }

@@ -251,8 +251,7 @@ impl Recovery {
         });
         self.node_seen = self.node_seen.take().or_else(|| node.clone());
         let known = self.known.remove(&(epoch, thread));
-        let is_sealed = known.as_ref().is_some_and(|known| known.sealed);
-        let mut layout = lay_out(fs, salt, files, is_sealed);
+        let mut layout = lay_out(fs, salt, files);
         for spot in std::mem::take(&mut layout.damage) {
             self.damage.add(spot);
         }
