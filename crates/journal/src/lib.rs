@@ -82,6 +82,7 @@ mod open;
 mod options;
 mod reader;
 mod recover;
+mod recovered;
 mod repair;
 mod retention;
 mod scan;
@@ -106,5 +107,5 @@ pub use inspect::{CheckpointInspection, Inspection, StreamInspection, inspect, v
 pub use journal::{Journal, JournalStatus};
 pub use options::{JournalOptions, SyncMode};
 pub use reader::{Range, Reader, StreamInfo, StreamTotals};
-pub use recover::{CounterChange, LostSpan, Recovered, RecoveredEntry};
+pub use recovered::{CounterChange, LostSpan, Recovered, RecoveredEntry};
 pub use writer::{EVENT_ROOM_BYTES, Room, Writer};

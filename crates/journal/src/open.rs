@@ -14,6 +14,7 @@ use crate::fs::{Filesystem, again, read_full_at};
 use crate::live::LiveStream;
 use crate::options::NODE_BYTES_MAX;
 use crate::recover::{Recovery, recover};
+use crate::recovered::interrupted;
 use crate::shared::{DiskBudget, Shared, Signal, lock};
 use crate::stream::Stream;
 use crate::twin::replace;
@@ -158,7 +159,7 @@ fn tell(
         clean,
         checkpoint: recovery.checkpoint.take(),
         entries: std::mem::take(&mut recovery.entries),
-        unfinished: recovery.unfinished(),
+        unfinished: interrupted(&recovery.open),
         damage: recovery.damage.clone(),
         lost_span,
         last_tick: Ticks(recovery.last_tick),
