@@ -195,8 +195,8 @@ impl Stream<'_> {
             Head::Good(header) => Some(header.node.clone()),
             _ => None,
         });
-        let layout = lay_out(self.fs, salt, files);
         let sealed = self.known.as_ref().filter(|known| known.sealed);
+        let layout = lay_out(self.fs, salt, files);
         let kept_from = self.known.as_ref().map_or(0, |known| known.kept_from);
         let reading = match sealed {
             Some(known) if !self.every_record => Reading {

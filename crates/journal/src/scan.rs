@@ -39,6 +39,18 @@ pub(crate) enum Step {
     End(Tail),
 }
 
+/// What lies behind bytes that are no record.
+enum Found {
+    Record {
+        offset: u64,
+        sequence: u64,
+    },
+    /// And where the last byte is that is not zero.
+    Nothing {
+        last_byte: Option<u64>,
+    },
+}
+
 /// A pass over one segment.
 pub(crate) struct Scan {
     file: Arc<dyn FileHandle>,
@@ -99,24 +111,25 @@ impl Scan {
 
     /// The next record, hole, or the end.
     pub(crate) fn step(&mut self) -> io::Result<Step> {
-        if let Some((head, payload)) = self.record_at(self.position)? {
-            if head.sequence == self.expected {
-                self.payload = payload;
-                self.position += head.bytes as u64;
-                self.expected += 1;
-                return Ok(Step::Record(head));
-            }
+        while let Some((head, payload)) = self.record_at(self.position)? {
             if head.sequence > self.expected {
                 return Ok(self.hole(self.position, head.sequence));
             }
+            self.position += head.bytes as u64;
+            if head.sequence == self.expected {
+                self.payload = payload;
+                self.expected += 1;
+                return Ok(Step::Record(head));
+            }
+            // Seen before, in this segment or an earlier one.
         }
         if self.position >= self.end {
             return Ok(Step::End(Tail::Clean));
         }
-        let (found, last_byte) = self.search(self.position)?;
-        if let Some((offset, sequence)) = found {
-            return Ok(self.hole(offset, sequence));
-        }
+        let last_byte = match self.search(self.position)? {
+            Found::Record { offset, sequence } => return Ok(self.hole(offset, sequence)),
+            Found::Nothing { last_byte } => last_byte,
+        };
         let bytes = last_byte.map_or(0, |last| last + 1 - self.position);
         Ok(Step::End(match (self.unreadable, bytes) {
             (true, _) => Tail::Unreadable(bytes),
@@ -156,7 +169,7 @@ impl Scan {
 
     /// The first record behind `from` with a sequence not yet seen; and the last byte that is not
     /// zero, where there is no such record.
-    fn search(&mut self, from: u64) -> io::Result<(Option<(u64, u64)>, Option<u64>)> {
+    fn search(&mut self, from: u64) -> io::Result<Found> {
         let mut at = from;
         let mut last_byte = None;
         while at < self.end {
@@ -174,11 +187,14 @@ impl Scan {
                 && let Some((head, _)) = self.record_at(place)?
                 && head.sequence >= self.expected
             {
-                return Ok((Some((place, head.sequence)), None));
+                return Ok(Found::Record {
+                    offset: place,
+                    sequence: head.sequence,
+                });
             }
             at = place + 1;
         }
-        Ok((None, last_byte))
+        Ok(Found::Nothing { last_byte })
     }
 
     /// At least `want` bytes from `offset`, fewer only at the end.
