@@ -175,8 +175,7 @@ impl Exchange {
     fn rates(&self, given_back: GivenBack) -> Option<Rates<'_>> {
         let terms = &self.terms;
         let now = self.facts.now;
-        let values =
-            HeaderValues::new(&terms.limits, &terms.readings, None, given_back, now);
+        let values = HeaderValues::new(&terms.limits, &terms.readings, None, given_back, now);
         Some(Rates {
             values,
             policy: terms.compiled.policy(),
@@ -188,7 +187,11 @@ impl Exchange {
         let Some(permit) = self.permit.take() else {
             return Recorded::Done;
         };
-        let outcome = if self.cut.get() { Outcome::Cut } else { outcome };
+        let outcome = if self.cut.get() {
+            Outcome::Cut
+        } else {
+            outcome
+        };
         let node = self.worker.node();
         node.metrics.in_flight.dec();
         let kept = charge(

@@ -104,14 +104,22 @@ impl Metrics {
 
     /// Makes the figures visible.
     pub(crate) fn register(&self, registry: &mut Registry) {
-        let registry = registry.sub_registry_with_prefix("tollgate_gateway");
+        let registry = registry.sub_registry_with_prefix("gateway");
         let mut count = |name: &str, help: &str, count: &Count| {
             registry.register(name, help, count.clone());
         };
-        count("unreadable", "heads that could not be read", &self.unreadable);
+        count(
+            "unreadable",
+            "heads that could not be read",
+            &self.unreadable,
+        );
         count("events_lost", "events not written down", &self.events_lost);
         count("summarised", "refusals in summaries", &self.summarised);
-        count("costs_capped", "stated costs above the maximum", &self.costs_capped);
+        count(
+            "costs_capped",
+            "stated costs above the maximum",
+            &self.costs_capped,
+        );
         count("cuts", "live exchanges cut", &self.cuts);
         count("checkpoints", "checkpoints written", &self.checkpoints);
         let failures = &self.checkpoint_failures;
@@ -123,7 +131,11 @@ impl Metrics {
         gauge("in_flight", "requests being served", &self.in_flight);
         gauge("keys", "keys known", &self.keys);
         gauge("catalog_version", "catalog in force", &self.catalog_version);
-        registry.register("requests", "answers by API and class", self.requests.clone());
+        registry.register(
+            "requests",
+            "answers by API and class",
+            self.requests.clone(),
+        );
         registry.register("denials", "refusals by code", self.denials.clone());
         let errors = self.upstream_errors.clone();
         registry.register("upstream_errors", "failed upstreams by API", errors);

@@ -155,11 +155,17 @@ impl Node {
             keys: KeyTable::new(),
             counters: parts.counters,
             metrics: Metrics::default(),
-            mailboxes: std::iter::repeat_with(Mailbox::default).take(threads).collect(),
-            positions: std::iter::repeat_with(AtomicU64::default).take(threads).collect(),
+            mailboxes: std::iter::repeat_with(Mailbox::default)
+                .take(threads)
+                .collect(),
+            positions: std::iter::repeat_with(AtomicU64::default)
+                .take(threads)
+                .collect(),
             stage: AtomicUsize::new(Stage::Starting as usize),
             lost,
-            connections: std::iter::repeat_with(AtomicUsize::default).take(threads).collect(),
+            connections: std::iter::repeat_with(AtomicUsize::default)
+                .take(threads)
+                .collect(),
             by_address: Mutex::default(),
             unidentified: Mutex::default(),
             summaries: Mutex::default(),
@@ -206,7 +212,9 @@ impl Node {
             compiled.raise(version);
             self.tell_version(compiled.version());
         }
-        self.metrics.keys.set(i64::try_from(self.keys.len()).unwrap_or(i64::MAX));
+        self.metrics
+            .keys
+            .set(i64::try_from(self.keys.len()).unwrap_or(i64::MAX));
         if ended.is_empty() {
             return;
         }

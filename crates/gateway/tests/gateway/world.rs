@@ -322,11 +322,7 @@ impl World {
 
     /// Waits until the journal holds what is asked for. Polls: the journal tells of new entries
     /// to one reader only, and that is the shipper.
-    pub fn wait_until(
-        &self,
-        what: &str,
-        there: impl Fn(&[UsageEvent]) -> bool,
-    ) -> Vec<UsageEvent> {
+    pub fn wait_until(&self, what: &str, there: impl Fn(&[UsageEvent]) -> bool) -> Vec<UsageEvent> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()
