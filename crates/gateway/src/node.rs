@@ -114,6 +114,8 @@ pub(crate) struct Node {
     /// By thread, the first sequence of its journal that has not been claimed.
     pub(crate) positions: Vec<AtomicU64>,
     stage: AtomicUsize,
+    /// Threads that have not ended.
+    threads_running: AtomicUsize,
     lost: Option<Lost>,
     /// Open connections, by thread.
     pub(crate) connections: Vec<AtomicUsize>,
@@ -162,6 +164,7 @@ impl Node {
                 .take(threads)
                 .collect(),
             stage: AtomicUsize::new(Stage::Starting as usize),
+            threads_running: AtomicUsize::new(threads),
             lost,
             connections: std::iter::repeat_with(AtomicUsize::default)
                 .take(threads)
@@ -180,6 +183,17 @@ impl Node {
             2 => Stage::Draining,
             _ => Stage::Cutting,
         }
+    }
+
+    /// Whether requests are served, by every thread.
+    pub(crate) fn is_ready(&self) -> bool {
+        let running = self.threads_running.load(Ordering::Acquire);
+        self.stage() == Stage::Open && running == self.mailboxes.len()
+    }
+
+    /// A thread has ended, for whatever reason.
+    pub(crate) fn thread_ended(&self) {
+        self.threads_running.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// Moves on to a later stage and tells every thread.

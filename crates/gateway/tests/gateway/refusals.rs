@@ -14,7 +14,15 @@ fn every_refusal_has_its_status_and_code_and_reaches_no_upstream() {
         api.body_bytes_max = Some(10);
     });
     let key = [("x-api-key", KEY)];
-    let cases: [(&str, &str, &[(&str, &str)], &[u8], u16, &str); 7] = [
+    type Case<'a> = (
+        &'a str,
+        &'a str,
+        &'a [(&'a str, &'a str)],
+        &'a [u8],
+        u16,
+        &'a str,
+    );
+    let cases: [Case<'_>; 7] = [
         ("GET", "/other", &key, b"", 404, "api_not_found"),
         ("GET", "/v1/none", &key, b"", 404, "route_not_found"),
         ("POST", "/v1/get", &key, b"", 405, "method_not_allowed"),
