@@ -16,7 +16,7 @@ pub(crate) const QUOTA_KEPT_US: i64 = 3_600_000_000;
 #[derive(Debug, Clone)]
 pub(crate) enum Body {
     Window(Window),
-    /// Used: what was settled and what is in flight.
+    /// Used: what was settled, what is held and what is in flight.
     Quota {
         ends_at: Timestamp,
     },
@@ -30,6 +30,9 @@ pub(crate) struct Counter {
     pub(crate) began: Ticks,
     /// Units kept by requests that have ended.
     pub(crate) settled: u64,
+    /// Units counted on suspicion: what an earlier life of the gateway took, or may have taken,
+    /// without its end being written down.
+    pub(crate) held: u64,
     /// Units of requests in flight.
     pub(crate) in_flight: u64,
     /// Units taken at admission.
@@ -57,6 +60,7 @@ impl Counter {
             body,
             began,
             settled: 0,
+            held: 0,
             in_flight: 0,
             reserved: 0,
             granted: 0,
@@ -79,9 +83,10 @@ impl Counter {
         }
     }
 
-    /// Units kept and in flight.
+    /// Units kept, held and in flight.
     pub(crate) fn spent(&self) -> u64 {
-        self.settled.saturating_add(self.in_flight)
+        let ended = self.settled.saturating_add(self.held);
+        ended.saturating_add(self.in_flight)
     }
 
     pub(crate) fn reading(&self, limit: &Applicable, cost: u64) -> Reading {
@@ -140,6 +145,7 @@ impl Counter {
             kind: self.kind(),
             began: self.began,
             settled: self.settled,
+            held: self.held,
             spent: self.spent(),
             reserved: self.reserved,
             granted: self.granted,

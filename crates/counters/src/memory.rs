@@ -164,7 +164,11 @@ impl MemoryCounters {
                 .counters
                 .entry(counter)
                 .or_insert_with(|| self.blank(kind, at));
-            held.settled = held.settled.max(used.saturating_sub(held.in_flight));
+            // What the platform knows of was recorded: it is no longer held on suspicion.
+            let known = used.saturating_sub(held.in_flight);
+            let more = known.saturating_sub(held.settled);
+            held.settled = held.settled.saturating_add(more);
+            held.held = held.held.saturating_sub(more);
         }
     }
 
@@ -293,7 +297,7 @@ impl MemoryCounters {
             }
             Body::Quota { ends_at } => {
                 if ends_at.0 <= self.closed_before.load(Ordering::Acquire) {
-                    counter.settled = Quota::UNITS_LARGEST;
+                    counter.held = Quota::UNITS_LARGEST;
                 }
             }
         }

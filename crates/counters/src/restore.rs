@@ -24,6 +24,10 @@
 //! too short. The counter then stands at or above its true state at every later moment, hence
 //! admitted units never pass the maximum.
 //!
+//! **The ledger stays provable.** `settled` is the sum of what A, B and D kept, which is the sum of
+//! their records; C, E and what of the last grant was not used stand apart in `held`. What is used
+//! is both.
+//!
 //! **Hardly anything is counted twice.** Marks are raised to what was taken plus one grant, so
 //! G - R is E and at most one grant that was not used.
 //!
@@ -170,7 +174,11 @@ fn rebuild(known: &Known<'_>, round: u64, start: Ticks) -> Option<Counter> {
 
     let mut counter = Counter::new(kind, start);
     counter.began = life;
-    counter.settled = known.copy.map_or(0, |copy| copy.spent);
+    counter.settled = known.copy.map_or(0, |copy| copy.settled);
+    // C and what was held before; B leaves it again, below.
+    counter.held = known
+        .copy
+        .map_or(0, |copy| copy.spent.saturating_sub(copy.settled));
     counter.reserved = copy_lives.map_or(0, |copy| copy.reserved);
     counter.granted = known
         .marks
@@ -188,7 +196,7 @@ fn rebuild(known: &Known<'_>, round: u64, start: Ticks) -> Option<Counter> {
     }
     // E, and what of the last grant was not used.
     let unknown = counter.granted.saturating_sub(counter.reserved);
-    counter.settled = counter.settled.saturating_add(unknown);
+    counter.held = counter.held.saturating_add(unknown);
     if let Body::Window(window) = &mut counter.body {
         window.add(unknown);
     }
@@ -201,7 +209,8 @@ fn rebuild(known: &Known<'_>, round: u64, start: Ticks) -> Option<Counter> {
 fn apply(counter: &mut Counter, charge: &Charge, in_copy: bool) {
     if in_copy {
         let back = charge.reserved.saturating_sub(charge.kept);
-        counter.settled = counter.settled.saturating_sub(back);
+        counter.settled = counter.settled.saturating_add(charge.kept);
+        counter.held = counter.held.saturating_sub(charge.reserved);
         if let Body::Window(window) = &mut counter.body {
             let slot = slot_at(window.per(), charge.at);
             window.give_back(slot, back);

@@ -33,6 +33,11 @@ impl GatewayHandle {
         self.node.catalog.load().version()
     }
 
+    /// Cuts what is still in flight now, without waiting for the drain's deadline.
+    pub fn cut(&self) {
+        self.node.advance(Stage::Cutting);
+    }
+
     /// Whether quotas were lost with an earlier life and wait for what the platform knows: then
     /// [`Self::seed_quota`] for each, and [`Self::quotas_are_known`].
     #[must_use]

@@ -1,15 +1,21 @@
-//! The open journal of this process as a [`BatchSource`] and a [`JournalView`].
+//! The journal of this process, or one in a folder, as a [`BatchSource`] and a [`JournalView`].
 
-use std::sync::{Mutex, PoisonError};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
-use tollgate_journal::{Entry, Range, ReadError, Reader};
+use tollgate_journal::{Entry, Filesystem, Folder, Range, ReadError, Reader, Totals};
 use tollgate_model::{NodeId, Sequence, StreamId};
 use tollgate_store::{IngestedEvent, OutcomeTotals};
 
 use crate::{
     BatchSource, Changed, CheckpointView, Chunk, JournalView, SourceError, StreamEnd, StreamTotals,
 };
+
+/// Events of one read while everything is gone through.
+const CHUNK_EVENTS: usize = 5_000;
+/// Bytes of one read.
+const CHUNK_BYTES: usize = 16 << 20;
 
 /// A gateway's own journal, while it is open.
 pub struct LocalJournal {
@@ -136,10 +142,7 @@ impl JournalView for LocalJournal {
     fn totals(&self) -> Result<StreamTotals, SourceError> {
         let mut answer = StreamTotals::default();
         for of_stream in self.reader.totals() {
-            answer.totals.merge(&OutcomeTotals {
-                events: of_stream.totals.events,
-                units: of_stream.totals.units,
-            });
+            answer.totals.merge(&totals_of(&of_stream.totals));
             if let Some(stream) = of_stream.id {
                 answer.streams.push(StreamEnd {
                     stream,
@@ -158,13 +161,104 @@ impl JournalView for LocalJournal {
         Ok(held.clone())
     }
 
-    fn read(
+    fn each_event(
         &self,
         stream: &StreamId,
         from: Sequence,
-        events_max: usize,
-        bytes_max: usize,
-    ) -> Result<Chunk, SourceError> {
-        self.chunk(stream, from, events_max, bytes_max)
+        to: Sequence,
+        show: &mut dyn FnMut(&IngestedEvent),
+    ) -> Result<(), SourceError> {
+        let mut at = from;
+        while at < to {
+            let chunk = self.chunk(stream, at, CHUNK_EVENTS, CHUNK_BYTES)?;
+            let inside = chunk.events.iter().filter(|taken| taken.sequence < to);
+            inside.for_each(&mut *show);
+            if chunk.next <= at {
+                break;
+            }
+            at = chunk.next;
+        }
+        Ok(())
+    }
+}
+
+/// The journal in a folder, read without opening it: also while another process has it open.
+pub struct FolderJournal {
+    node: NodeId,
+    folder: Folder,
+}
+
+impl FolderJournal {
+    /// The journal in `dir`; `None` where no gateway has ever opened one.
+    ///
+    /// # Errors
+    /// [`SourceError`] when the folder cannot be read.
+    pub fn find(fs: Arc<dyn Filesystem>, dir: &Path) -> Result<Option<Self>, SourceError> {
+        let folder = Folder::new(fs, dir);
+        let found = folder.inspect().map_err(failed)?;
+        Ok(found.node.map(|node| Self {
+            node: NodeId::new(&node),
+            folder,
+        }))
+    }
+}
+
+fn failed(error: tollgate_journal::JournalError) -> SourceError {
+    SourceError(Box::new(error))
+}
+
+fn totals_of(totals: &Totals) -> OutcomeTotals {
+    OutcomeTotals {
+        events: totals.events,
+        units: totals.units,
+    }
+}
+
+impl JournalView for FolderJournal {
+    fn node(&self) -> NodeId {
+        self.node.clone()
+    }
+
+    fn totals(&self) -> Result<StreamTotals, SourceError> {
+        let found = self.folder.inspect().map_err(failed)?;
+        let mut answer = StreamTotals {
+            streams: Vec::new(),
+            totals: totals_of(&found.retired),
+        };
+        for stream in found.streams {
+            answer.totals.merge(&totals_of(&stream.totals));
+            answer.streams.push(StreamEnd {
+                stream: StreamId {
+                    node: self.node.clone(),
+                    epoch: stream.epoch,
+                    thread: stream.thread,
+                },
+                end: stream.next,
+            });
+        }
+        Ok(answer)
+    }
+
+    fn checkpoint(&self) -> Result<Option<CheckpointView>, SourceError> {
+        Ok(self.folder.checkpoint().map(|found| CheckpointView {
+            epoch: found.epoch,
+            shards: found.shards,
+        }))
+    }
+
+    fn each_event(
+        &self,
+        stream: &StreamId,
+        from: Sequence,
+        to: Sequence,
+        show: &mut dyn FnMut(&IngestedEvent),
+    ) -> Result<(), SourceError> {
+        let id = (stream.epoch, stream.thread);
+        let mut shown = |sequence: Sequence, event| {
+            if sequence < to {
+                show(&IngestedEvent { sequence, event });
+            }
+        };
+        self.folder.each_event(id, from, &mut shown).map_err(failed)
     }
 }

@@ -107,9 +107,12 @@ pub struct CounterState {
     pub kind: CounterKind,
     /// When the counter was made in memory (see [`Mark::began`]).
     pub began: Ticks,
-    /// Units that ended requests kept, since the counter began.
+    /// Units that ended requests kept: the sum over their records, over restarts too.
     pub settled: u64,
-    /// `settled` and the units of requests still in flight: what a quota has used.
+    /// Units that count as spent because a gateway died before it was known what became of them.
+    /// No record will ever tell of them.
+    pub held: u64,
+    /// `settled`, `held` and the units of requests still in flight: what a quota has used.
     pub spent: u64,
     /// Units taken at admission since the counter began; what was given back is not taken off, so
     /// that `granted - reserved` is what may be in flight unknown to the reader.

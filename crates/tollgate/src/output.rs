@@ -43,7 +43,7 @@ fn ignore_closed_pipe(written: std::io::Result<()>) -> anyhow::Result<()> {
 /// As [`line`].
 pub fn table(headers: &[&str], rows: Vec<Vec<String>>) -> anyhow::Result<()> {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     let right = |n: usize| headers.get(n).is_some_and(|header| header.starts_with('>'));
     let cell = |n: usize, text: &str| {
         let alignment = if right(n) { CellAlignment::Right } else { CellAlignment::Left };

@@ -1,6 +1,7 @@
 //! Crashes at any moment, against a world that remembers everything.
 
 use super::*;
+use crate::shard::shard_of;
 use crate::{Checkpointed, Logged, Position};
 use proptest::prelude::*;
 use tollgate_admission::slot_at;
@@ -191,6 +192,26 @@ impl World {
             let truly = self.truly_counted(n);
             prop_assert!(truly <= counted, "counter {}: {} > {}", n, truly, counted);
             prop_assert!(truly <= self.limits[n].ceiling().unwrap());
+        }
+        self.check_ledger()
+    }
+
+    /// What counters say was settled is what the journal says was kept, charge by charge; what is
+    /// held on suspicion is not among it.
+    fn check_ledger(&self) -> Result<(), TestCaseError> {
+        for limit in &self.limits {
+            let shard = self.counters.shards.get(shard_of(limit.counter)).unwrap();
+            let shard = shard.lock();
+            let Some(counter) = shard.counters.get(&limit.counter).filter(|_| limit.is_quota())
+            else {
+                continue;
+            };
+            let told = self.disk.pending.iter().flatten().chain(&self.disk.written);
+            let kept = told.filter_map(|(_, logged)| match logged {
+                Logged::Charge(charge) if charge.counter == limit.counter => Some(charge.kept),
+                _ => None,
+            });
+            prop_assert_eq!(counter.settled, kept.sum::<u64>());
         }
         Ok(())
     }

@@ -133,6 +133,8 @@ struct CounterStateMessage {
     began: u64,
     #[prost(uint64, tag = "8")]
     reserved: u64,
+    #[prost(uint64, tag = "9")]
+    held: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -178,6 +180,7 @@ fn write_counter(state: &CounterState) -> CounterStateMessage {
         slot_units: state.slots.iter().map(|(_, units)| *units).collect(),
         began: state.began.0,
         reserved: state.reserved,
+        held: state.held,
     }
 }
 
@@ -194,6 +197,7 @@ fn read_counter(message: CounterStateMessage) -> Result<CounterState, Unreadable
         granted: message.granted,
         began: Ticks(message.began),
         reserved: message.reserved,
+        held: message.held,
         slots: message
             .slot_numbers
             .into_iter()

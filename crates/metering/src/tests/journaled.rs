@@ -1,19 +1,22 @@
 //! The whole way on real files: journal, shipper, SQLite, questions, proof.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use tollgate_journal::{DiskFilesystem, Entry, Journal, JournalOptions, Writer};
 use tollgate_model::{EventId, Mark, RequestId, UsageEvent};
 use tollgate_store::{UsageStore, testing};
 use tollgate_store_sqlite::{Options, SqliteStore};
 
 use super::{CountingIds, NOW, SetClock};
-use crate::question::{Filter, Span, StatsQuestion};
+use crate::question::{
+    Every, Filter, RecordsQuestion, Span, StatsQuestion, SummaryQuestion, TrendsQuestion,
+};
 use crate::{
-    BatchSource, JournalView, LocalJournal, Metering, ReconcileOptions, ShipOptions, Shipper,
-    reconcile,
+    BatchSource, FolderJournal, JournalView, LocalJournal, Metering, ReconcileOptions, ShipOptions,
+    Shipper, reconcile,
 };
 
 struct House {
@@ -22,6 +25,7 @@ struct House {
     store: Arc<dyn UsageStore>,
     shipper: Arc<Shipper>,
     writers: Vec<Writer>,
+    folder: PathBuf,
 }
 
 impl House {
@@ -50,6 +54,7 @@ impl House {
             store,
             shipper,
             writers,
+            folder: folder.join("journal"),
         }
     }
 
@@ -80,17 +85,21 @@ impl House {
         metering.stats(&question).await.unwrap().requests
     }
 
+    /// The proof finds nothing, through the open journal and through its folder.
     async fn is_whole(&self) {
-        let journal: Arc<dyn JournalView> = self.local.clone();
-        let report = reconcile(
-            &self.store,
-            Some(journal),
-            NOW,
-            &ReconcileOptions::default(),
-        )
-        .await
-        .unwrap();
-        assert!(report.ok, "{report:#?}");
+        let fs = Arc::new(DiskFilesystem);
+        let beside = FolderJournal::find(fs, &self.folder).unwrap().unwrap();
+        let views: [Arc<dyn JournalView>; 2] = [self.local.clone(), Arc::new(beside)];
+        let mut reports = Vec::new();
+        for journal in views {
+            let options = ReconcileOptions::default();
+            let report = reconcile(&self.store, Some(journal), NOW, &options)
+                .await
+                .unwrap();
+            assert!(report.ok, "{report:#?}");
+            reports.push(report.lines);
+        }
+        assert_eq!(reports[0], reports[1]);
     }
 }
 
@@ -145,4 +154,32 @@ async fn the_loop_makes_an_append_visible_by_itself() {
     tokio::time::timeout(Duration::from_secs(5), both)
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn everything_can_run_on_a_runtime_of_many_threads() {
+    fn can_move(_: impl Send) {}
+    let folder = tempfile::tempdir().unwrap();
+    let house = House::open(folder.path());
+    let metering = Metering::new(house.store.clone(), SetClock::at(NOW));
+    let span = Span::last(testing::HOUR_US, NOW);
+    let filter = Filter::default();
+    can_move(house.shipper.run(std::future::pending()));
+    can_move(house.shipper.flush());
+    can_move(metering.summary(SummaryQuestion {
+        span,
+        filter: filter.clone(),
+        quotas: Vec::new(),
+    }));
+    can_move(metering.trends(&TrendsQuestion {
+        span,
+        filter,
+        every: Every::Hour,
+        group_by: None,
+        time_zone: TimeZone::UTC,
+    }));
+    can_move(metering.records(&RecordsQuestion::in_span(span)));
+    let journal: Arc<dyn JournalView> = house.local.clone();
+    let options = ReconcileOptions::default();
+    can_move(reconcile(&house.store, Some(journal), NOW, &options));
 }

@@ -63,8 +63,11 @@ fn state_of(counter: CounterId) -> CounterState {
     CounterState {
         counter,
         kind: CounterKind::Quota { ends_at: NOW },
+        began: Ticks(0),
         settled: 0,
+        held: 0,
         spent: 0,
+        reserved: 0,
         granted: 0,
         slots: Vec::new(),
     }

@@ -159,12 +159,6 @@ pub const ENVIRONMENT: &[(&str, &str)] = &[
     ("TOLLGATE_LOG_FORMAT", "text (default) or json."),
 ];
 
-/// The setting of this name.
-#[must_use]
-pub fn find(section: &str, name: &str) -> Option<&'static Field> {
-    FIELDS.iter().find(|field| field.section == section && field.name == name)
-}
-
 /// The sections, in the order of the file.
 #[must_use]
 pub fn sections() -> Vec<&'static str> {

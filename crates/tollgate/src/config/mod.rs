@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use tollgate_control::document::{Problem, ProblemCode};
 
-pub use fields::{ENVIRONMENT, FIELDS, Field, Kind};
+pub use fields::{FIELDS, Kind};
 pub use render::{reference, schema, template};
 
 /// A configuration that holds.

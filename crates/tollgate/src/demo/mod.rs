@@ -86,7 +86,7 @@ async fn serve(args: &DemoArgs, folder: &Folder) -> anyhow::Result<ExitCode> {
     let token = find_or_make_token(&folder.path)?;
     let server = Server::start(&config(args, folder, catalog), Some(&token)).await?;
     let client = Platform::new(&format!("http://{}", args.platform), Some(token.clone()))?;
-    let tour = make_key(&client, "initech-trial", "for you to try").await?;
+    let tour = make_key(&client, "you-widgets", "for you to try").await?;
     if !args.no_traffic {
         let customers = make_customers(&client).await?;
         let calls = traffic::run(args.gateway, customers, args.requests_per_second, stop);

@@ -40,7 +40,7 @@ pub fn shipper(
         ..ShipOptions::default()
     };
     let reader = gateway.reader().context("the journal is closed")?;
-    let source = Arc::new(LocalJournal::new(reader, gateway.node_id().clone()));
+    let source = Arc::new(LocalJournal::new(gateway.node_id().clone(), reader));
     Ok(Shipper::new(source, store.clone(), clock.clone(), ids.clone(), options))
 }
 

@@ -45,7 +45,9 @@ pub fn platform_runtime() -> std::io::Result<tokio::runtime::Runtime> {
             format!("platform-{n}")
         })
         // Where niceness cannot be set, priorities are equal: slower, not wrong.
-        .on_thread_start(|| drop(rustix::process::nice(5)))
+        .on_thread_start(|| {
+            let _nicer = rustix::process::nice(5);
+        })
         .enable_all()
         .build()
 }
@@ -160,7 +162,7 @@ impl Server {
 /// When the file cannot be opened or belongs to a newer version.
 pub fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
     let options = tollgate_store_sqlite::Options::default();
-    let store = SqliteStore::open(&config.store_file, options)
+    let store = SqliteStore::open(&config.store_file, &options)
         .with_context(|| format!("the store {} cannot be opened", config.store_file.display()))?;
     Ok(Arc::new(store))
 }

@@ -1,8 +1,18 @@
 //! The command line: what can be said. What happens then is in `command`.
 
+mod keys;
+mod usage;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::ToSpan;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use tollgate_model::{Period, Timestamp};
+
+pub use keys::{KeyCreateArgs, KeysCommand};
+pub use usage::{UsageCommand, UsageFilter};
 
 /// An API gateway that counts every call without losing one.
 #[derive(Debug, Parser)]
@@ -180,186 +190,14 @@ pub struct DiffArgs {
     pub platform: PlatformArgs,
 }
 
-#[derive(Debug, Subcommand)]
-pub enum KeysCommand {
-    /// Make a key; its secret is shown once.
-    #[command(after_help = "Example:\n  tollgate keys create --subscription acme-widgets --name laptop --scope widgets:read")]
-    Create(KeyCreateArgs),
-    /// List keys.
-    #[command(after_help = "Example:\n  tollgate keys list --subscription acme-widgets")]
-    List {
-        /// Only this subscription's.
-        #[arg(long)]
-        subscription: Option<String>,
-        /// Most keys of the page.
-        #[arg(long, default_value_t = 50)]
-        limit: u32,
-        /// Where the page begins (`next_cursor` of the page before).
-        #[arg(long)]
-        cursor: Option<String>,
-        #[command(flatten)]
-        platform: PlatformArgs,
-    },
-    /// Show one key.
-    #[command(after_help = "Example:\n  tollgate keys show key_01jc…")]
-    Show {
-        /// The key's id.
-        id: String,
-        #[command(flatten)]
-        platform: PlatformArgs,
-    },
-    /// Take a key back, at once and for good.
-    #[command(after_help = "Example:\n  tollgate keys revoke key_01jc…")]
-    Revoke {
-        /// The key's id.
-        id: String,
-        #[command(flatten)]
-        platform: PlatformArgs,
-    },
-}
-
-#[derive(Debug, Args)]
-pub struct KeyCreateArgs {
-    /// Whose key.
-    #[arg(long)]
-    pub subscription: String,
-    /// What people call it.
-    #[arg(long)]
-    pub name: String,
-    /// A scope; may be given several times. Default: all that the plan allows.
-    #[arg(long = "scope", value_name = "SCOPE")]
-    pub scopes: Vec<String>,
-    /// From when on it is refused, as an RFC 3339 time.
-    #[arg(long, value_name = "TIME")]
-    pub expires_at: Option<String>,
-    /// Where it may be used from, as CIDR; may be given several times.
-    #[arg(long = "allow", value_name = "CIDR")]
-    pub allowed_addresses: Vec<String>,
-    /// A test key: counted and limited, left out of statistics.
-    #[arg(long)]
-    pub test: bool,
-    /// Your own name for it.
-    #[arg(long)]
-    pub external_id: Option<String>,
-    #[command(flatten)]
-    pub platform: PlatformArgs,
-}
-
-/// The span and the filters that all questions share.
-#[derive(Debug, Clone, Args)]
-pub struct UsageFilter {
-    /// First instant, RFC 3339.
-    #[arg(long)]
-    pub from: Option<String>,
-    /// First instant outside, RFC 3339.
-    #[arg(long)]
-    pub to: Option<String>,
-    /// Instead of --from and --to: 1h, 24h, 7d or 30d back from now.
-    #[arg(long, conflicts_with_all = ["from", "to"])]
-    pub range: Option<String>,
-    /// Only this subscription.
-    #[arg(long)]
-    pub subscription: Option<String>,
-    /// Only this organization.
-    #[arg(long)]
-    pub organization: Option<String>,
-    /// Only this API.
-    #[arg(long)]
-    pub api: Option<String>,
-    /// Only this key (its id).
-    #[arg(long)]
-    pub key: Option<String>,
-    /// Only this route, such as /v1/widgets/{id}.
-    #[arg(long)]
-    pub route: Option<String>,
-    /// Only this plan.
-    #[arg(long)]
-    pub plan: Option<String>,
-    /// Calls of test keys too.
-    #[arg(long)]
-    pub include_test: bool,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum UsageCommand {
-    /// Totals, latencies, errors and quota of a span.
-    #[command(after_help = "Example:\n  tollgate usage stats --subscription acme-widgets --range 7d")]
-    Stats {
-        #[command(flatten)]
-        filter: UsageFilter,
-        #[command(flatten)]
-        platform: PlatformArgs,
-    },
-    /// The busiest routes, keys, organizations, addresses or countries.
-    #[command(after_help = "Example:\n  tollgate usage top --by organization --range 24h")]
-    Top {
-        /// route, key, organization, address or country.
-        #[arg(long, default_value = "route")]
-        by: String,
-        /// How many.
-        #[arg(long, default_value_t = 10)]
-        limit: u32,
-        #[command(flatten)]
-        filter: UsageFilter,
-        #[command(flatten)]
-        platform: PlatformArgs,
-    },
-    /// A series over time.
-    #[command(after_help = "Example:\n  tollgate usage trends --every day --range 7d")]
-    Trends {
-        /// minute, hour or day.
-        #[arg(long, default_value = "hour")]
-        every: String,
-        /// route, key, organization, plan, status, country or label:NAME.
-        #[arg(long)]
-        group_by: Option<String>,
-        /// Whose days; default UTC.
-        #[arg(long)]
-        time_zone: Option<String>,
-        #[command(flatten)]
-        filter: UsageFilter,
-        #[command(flatten)]
-        platform: PlatformArgs,
-    },
-    /// Single requests.
-    #[command(after_help = "Example:\n  tollgate usage records --min-latency-ms 500 --range 24h")]
-    Records {
-        /// Only this status.
-        #[arg(long)]
-        status: Option<u16>,
-        /// Only this outcome, such as denied.
-        #[arg(long)]
-        outcome: Option<String>,
-        /// Only at least so slow.
-        #[arg(long)]
-        min_latency_ms: Option<u64>,
-        /// Only from this address.
-        #[arg(long)]
-        address: Option<String>,
-        /// Only this request.
-        #[arg(long)]
-        request_id: Option<String>,
-        /// Most records of the page.
-        #[arg(long, default_value_t = 20)]
-        limit: u32,
-        /// Where the page begins (`next_cursor` of the page before).
-        #[arg(long)]
-        cursor: Option<String>,
-        #[command(flatten)]
-        filter: UsageFilter,
-        #[command(flatten)]
-        platform: PlatformArgs,
-    },
-}
-
 #[derive(Debug, Args)]
 pub struct ReconcileArgs {
     /// The configuration.
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
-    /// Only periods that begin in this month, such as 2026-11.
-    #[arg(long, value_name = "PERIOD")]
-    pub period: Option<String>,
+    /// Only periods that begin in this month (UTC), such as 2026-11.
+    #[arg(long, value_name = "PERIOD", value_parser = month)]
+    pub period: Option<Period>,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -425,6 +263,17 @@ pub struct DoctorArgs {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+fn month(text: &str) -> Result<Period, String> {
+    let wrong = || "expected a month such as 2026-11".to_owned();
+    let first: Date = format!("{text}-01").parse().map_err(|_| wrong())?;
+    let next = first.checked_add(1.month()).map_err(|_| wrong())?;
+    let midnight = |day: Date| {
+        let start = day.to_zoned(TimeZone::UTC).map_err(|_| wrong())?;
+        Ok::<_, String>(Timestamp(start.timestamp().as_microsecond()))
+    };
+    Ok(Period { start: midnight(first)?, end: midnight(next)? })
 }
 
 fn duration(text: &str) -> Result<std::time::Duration, tollgate_model::TimeError> {
