@@ -137,8 +137,9 @@ impl Gateway {
             let spawned = std::thread::Builder::new()
                 .name(format!("gateway-{thread}"))
                 .spawn(move || {
+                    let alive = Alive(Arc::clone(&node), running);
                     run_thread(node, number, writer, listener);
-                    drop(running);
+                    drop(alive);
                 });
             self.threads.push(spawned.map_err(StartError::Thread)?);
         }
@@ -189,7 +190,7 @@ impl Gateway {
     /// Whether requests are served.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.node.stage() == Stage::Open
+        self.node.is_ready()
     }
 
     /// Stops: no new connections, idle ones closed, what is in flight may end until the deadline
@@ -261,6 +262,18 @@ impl Drop for Gateway {
         if self.journal.is_some() {
             let _drained = self.end(true);
         }
+    }
+}
+
+/// A thread as long as it runs: dropped when it ends, also by a panic.
+struct Alive(
+    Arc<Node>,
+    #[expect(dead_code, reason = "its end is what counts")] SyncSender<()>,
+);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.thread_ended();
     }
 }
 

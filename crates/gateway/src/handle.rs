@@ -8,7 +8,7 @@ use tollgate_model::{
 };
 
 use crate::decide;
-use crate::node::{Node, Stage};
+use crate::node::Node;
 
 /// A cheap handle: publishes to the gateway and asks it.
 #[derive(Clone)]
@@ -24,7 +24,7 @@ impl GatewayHandle {
     /// Whether requests are served.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.node.stage() == Stage::Open
+        self.node.is_ready()
     }
 
     /// The catalog number in force.

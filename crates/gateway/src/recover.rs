@@ -6,11 +6,7 @@ use tollgate_model::{Now, Ticks};
 
 /// Restores the counters; the tick at which they were lost, where the journal does not tell
 /// everything.
-pub(crate) fn restore(
-    counters: &MemoryCounters,
-    recovered: &Recovered,
-    now: Now,
-) -> Option<Ticks> {
+pub(crate) fn restore(counters: &MemoryCounters, recovered: &Recovered, now: Now) -> Option<Ticks> {
     let logged = |change: &CounterChange| match change {
         CounterChange::Mark(mark) => Logged::Mark(*mark),
         CounterChange::Charge(charge) => Logged::Charge(*charge),

@@ -161,12 +161,7 @@ impl RequestScanner {
     }
 }
 
-fn skip(
-    bytes: &[u8],
-    left: u64,
-    done: State,
-    more: impl FnOnce(u64) -> State,
-) -> (State, &[u8]) {
+fn skip(bytes: &[u8], left: u64, done: State, more: impl FnOnce(u64) -> State) -> (State, &[u8]) {
     match usize::try_from(left).ok().and_then(|n| bytes.get(n..)) {
         Some(rest) => (done, rest),
         None => (more(left - bytes.len() as u64), &[]),
@@ -212,7 +207,13 @@ fn split_header(line: &[u8]) -> Option<(&[u8], &[u8])> {
 fn is_disguised_framing(name: &[u8]) -> bool {
     let same = |other: &[u8]| {
         let pairs = name.iter().zip(other);
-        let fold = |b: u8| if b == b'_' { b'-' } else { b.to_ascii_lowercase() };
+        let fold = |b: u8| {
+            if b == b'_' {
+                b'-'
+            } else {
+                b.to_ascii_lowercase()
+            }
+        };
         name.len() == other.len() && pairs.into_iter().all(|(a, b)| fold(*a) == *b)
     };
     name.contains(&b'_') && (same(b"content-length") || same(b"transfer-encoding"))

@@ -158,11 +158,17 @@ async fn refuse(exchange: &Exchange, code: DenialCode) -> Result<Response<Answer
     let (outcome, detail) = match code {
         DenialCode::BodyTooLarge => (Outcome::Denied, "The body is longer than this API takes."),
         DenialCode::RequestInvalid => (Outcome::ClientClosed, "The body is malformed."),
-        DenialCode::UpstreamTimeout => (Outcome::UpstreamError, "The upstream did not answer in time."),
+        DenialCode::UpstreamTimeout => (
+            Outcome::UpstreamError,
+            "The upstream did not answer in time.",
+        ),
         DenialCode::UpstreamUnreachable => {
             (Outcome::UpstreamError, "The upstream cannot be reached.")
         }
-        _ => (Outcome::UpstreamError, "The upstream broke off or answered nonsense."),
+        _ => (
+            Outcome::UpstreamError,
+            "The upstream broke off or answered nonsense.",
+        ),
     };
     let metrics = &facts.route.owner().metrics;
     if outcome == Outcome::UpstreamError {
