@@ -8,7 +8,7 @@ use tollgate_model::{
 };
 
 use crate::decide;
-use crate::node::Node;
+use crate::node::{Node, Stage};
 
 /// A cheap handle: publishes to the gateway and asks it.
 #[derive(Clone)]

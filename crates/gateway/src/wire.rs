@@ -143,6 +143,8 @@ impl RequestScanner {
         }
         match self.state {
             State::Between if line.is_empty() => Some(State::Between),
+            // hyper would close an HTTP/2 preface without an answer.
+            State::Between if line.ends_with(b" HTTP/2.0") => None,
             State::Between => {
                 self.head = Head::default();
                 Some(State::Head)
