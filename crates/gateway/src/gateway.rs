@@ -77,6 +77,7 @@ impl Gateway {
             Arc::clone(&deps.clock),
             deps.ids.as_ref(),
         )?;
+        deps.clock.raise_to(recovered.last_tick);
         let counters = MemoryCounters::new();
         let lost_at = restore(&counters, &recovered, deps.clock.now());
         let listener = listen(options.listen).map_err(|source| StartError::Listen {

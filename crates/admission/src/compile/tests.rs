@@ -1,3 +1,5 @@
+//! Which limits apply, by table.
+
 use super::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -79,7 +79,7 @@ async fn create(args: KeyCreateArgs) -> anyhow::Result<()> {
             "allowed_addresses",
             (!args.allowed_addresses.is_empty()).then(|| json!(args.allowed_addresses)),
         ),
-        ("test", args.test.then(|| json!(true))),
+        ("test", args.test.then_some(json!(true))),
         ("external_id", args.external_id.map(Value::from)),
     ];
     if let Some(object) = body.as_object_mut() {

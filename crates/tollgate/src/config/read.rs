@@ -96,7 +96,7 @@ fn read_document(
                     .map(|path| base.join(path)),
             )
         });
-        let node = section(root, "fleet", |table| fleet(table));
+        let node = section(root, "fleet", fleet);
         let (gateway_listen, gateway_workers, trusted_proxies) = gateway?;
         let (journal_dir, journal_durable, ship_batch, journal_keep_us, disk) = journal?;
         counters?;

@@ -128,18 +128,21 @@ pub struct CatalogFile {
 }
 
 impl CatalogFile {
-    /// Applies the file for the first time.
+    /// Applies the file that the configuration names, if it names one, for the first time.
     ///
     /// # Errors
     /// When it cannot be read or does not hold.
-    pub async fn apply(path: &Path, control: Control) -> anyhow::Result<Self> {
+    pub async fn find(config: &Config, control: &Control) -> anyhow::Result<Option<Self>> {
+        let Some(path) = &config.catalog_file else {
+            return Ok(None);
+        };
         let file = Self {
-            path: path.to_owned(),
-            control,
+            path: path.clone(),
+            control: control.clone(),
             seen: Arc::new(Mutex::new(modified(path))),
         };
         file.read_and_apply().await?;
-        Ok(file)
+        Ok(Some(file))
     }
 
     /// Applies the file if it changed since the last look, or in any case.

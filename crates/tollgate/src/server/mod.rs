@@ -88,10 +88,7 @@ impl Server {
         if let Some(token) = admin_token {
             control.tokens().ensure_bootstrap(token).await?;
         }
-        let catalog = match &config.catalog_file {
-            Some(path) => Some(background::CatalogFile::apply(path, control.clone()).await?),
-            None => None,
-        };
+        let catalog = background::CatalogFile::find(config, &control).await?;
         seed::quotas(
             &gateway.handle(),
             &control,
@@ -117,7 +114,6 @@ impl Server {
             metrics: ApiMetrics::register(&mut registry),
             options: tollgate_api::Options::default(),
         });
-
         let supervisor = Supervisor::new(tokio::runtime::Handle::current());
         background::start(
             &supervisor,
@@ -129,19 +125,10 @@ impl Server {
         );
         let listeners = supervisor.group("listeners");
         listen::platform(&listeners, config.platform_listen, api.clone()).await?;
-        let health = Health {
-            conditions: conditions(&gateway, store),
-            registry: Arc::new(registry),
-        };
+        let health = health(&gateway, store, registry);
         listen::health(&listeners, config.health_listen, health).await?;
         gateway.open();
-        tracing::info!(
-            gateway = %config.gateway_listen,
-            platform = %config.platform_listen,
-            health = %config.health_listen,
-            journal_sync = if config.journal_durable { "durable" } else { "fast" },
-            "tollgate is running",
-        );
+        tell_start(config);
         Ok(Self {
             supervisor,
             listeners,
@@ -250,25 +237,37 @@ fn start_gateway(
     })
 }
 
-/// What must hold for the process to take traffic.
-fn conditions(gateway: &Gateway, store: Arc<dyn Store>) -> Vec<Condition> {
+/// What the health port shows: what must hold for the process to take traffic, and the figures.
+fn health(gateway: &Gateway, store: Arc<dyn Store>, registry: Registry) -> Health {
     let handle = gateway.handle();
-    vec![
-        Condition::new("gateway", move || {
-            let ready = handle.is_ready();
-            Box::pin(async move {
-                if ready {
-                    Ok(())
-                } else {
-                    Err("it is starting or draining".to_owned())
-                }
-            })
-        }),
-        Condition::new("store", move || {
-            let store = store.clone();
-            Box::pin(async move { store.ping().await.map_err(|error| error.to_string()) })
-        }),
-    ]
+    let serving = Condition::new("gateway", move || {
+        let ready = handle.is_ready();
+        Box::pin(async move {
+            if ready {
+                Ok(())
+            } else {
+                Err("it is starting or draining".to_owned())
+            }
+        })
+    });
+    let storing = Condition::new("store", move || {
+        let store = store.clone();
+        Box::pin(async move { store.ping().await.map_err(|error| error.to_string()) })
+    });
+    Health {
+        conditions: vec![serving, storing],
+        registry: Arc::new(registry),
+    }
+}
+
+fn tell_start(config: &Config) {
+    tracing::info!(
+        gateway = %config.gateway_listen,
+        platform = %config.platform_listen,
+        health = %config.health_listen,
+        journal_sync = if config.journal_durable { "durable" } else { "fast" },
+        "tollgate is running",
+    );
 }
 
 /// `POST /api/v1/usage/flush`.
