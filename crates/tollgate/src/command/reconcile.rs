@@ -35,14 +35,20 @@ pub async fn run(args: ReconcileArgs) -> anyhow::Result<ExitCode> {
         None
     };
     let now = SystemClock::new().now().wall;
-    let options = ReconcileOptions { period: args.period };
+    let options = ReconcileOptions {
+        period: args.period,
+    };
     let report = reconcile(&store, journal, now, &options).await?;
     if args.json {
         output::json(&serde_json::to_value(&report)?)?;
     } else {
         print(&report)?;
     }
-    Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.ok {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn print(report: &ReconcileReport) -> anyhow::Result<()> {

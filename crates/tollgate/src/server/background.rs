@@ -41,7 +41,13 @@ pub fn shipper(
     };
     let reader = gateway.reader().context("the journal is closed")?;
     let source = Arc::new(LocalJournal::new(gateway.node_id().clone(), reader));
-    Ok(Shipper::new(source, store.clone(), clock.clone(), ids.clone(), options))
+    Ok(Shipper::new(
+        source,
+        store.clone(),
+        clock.clone(),
+        ids.clone(),
+        options,
+    ))
 }
 
 /// Starts everything that runs beside requests.
@@ -95,7 +101,11 @@ fn every<F>(
     F: Future<Output = ()> + Send,
 {
     let stop = supervisor.stop().soft;
-    let spec = TaskSpec { name: name.into(), on_cancel: OnCancel::Wait, on_error: OnError::Shutdown };
+    let spec = TaskSpec {
+        name: name.into(),
+        on_cancel: OnCancel::Wait,
+        on_error: OnError::Shutdown,
+    };
     supervisor.spawn(spec, async move {
         let mut ticks = tokio::time::interval(pause);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -158,7 +168,10 @@ impl CatalogFile {
         match self.control.apply_watched(&text, &name).await {
             Ok(_) => Ok(()),
             Err(ControlError::Invalid(problems)) => {
-                let error = ConfigError { path: self.path.clone(), problems };
+                let error = ConfigError {
+                    path: self.path.clone(),
+                    problems,
+                };
                 Err(Misconfigured::new(vec![error]).into())
             }
             Err(error) => Err(error.into()),
@@ -167,5 +180,7 @@ impl CatalogFile {
 }
 
 fn modified(path: &Path) -> Option<SystemTime> {
-    std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
+    std::fs::metadata(path)
+        .and_then(|metadata| metadata.modified())
+        .ok()
 }
