@@ -344,6 +344,22 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_the_scanner_fail_and_pieces_never_matter(
+            parts in proptest::collection::vec(
+                proptest::sample::select(vec![
+                    "GET / HTTP/1.1\r\n", "\r\n", "\n", "\r", "Content-Length: 3\r\n",
+                    "Transfer-Encoding: chunked\r\n", "3\r\n", "0\r\n", "abc", " x\r\n", "\0",
+                    "Upgrade: x\r\n", "ffffffffffffffff\r\n", "Host: a\r\n",
+                ]),
+                0..40,
+            )
+        ) {
+            judge(&parts.concat());
+        }
+    }
+
     #[test]
     fn what_came_before_the_violation_may_pass() {
         let stream = format!("{GET}{}", post("Content_Length: 1\r\n", ""));
