@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tollgate_model::{
     CheckAnswer, DenialCode, KeyId, LimitReading, OrganizationId, PlanId, SubscriptionId,
 };
@@ -103,20 +103,23 @@ fn limit(reading: &LimitReading) -> Value {
     } else {
         "window"
     };
-    let mut told = json!({
-        "name": &*reading.name,
-        "kind": kind,
-        "limit": reading.limit,
-        "used": reading.used,
-        "remaining": reading.remaining,
-        "reset_at": reading.resets_at.map(|at| at.to_string()),
-    });
+    let mut told = Map::new();
+    let mut tell = |name: &str, value: Value| told.insert(name.to_owned(), value);
+    tell("name", json!(&*reading.name));
+    tell("kind", json!(kind));
+    tell("limit", json!(reading.limit));
+    tell("used", json!(reading.used));
+    tell("remaining", json!(reading.remaining));
+    tell(
+        "reset_at",
+        json!(reading.resets_at.map(|at| at.to_string())),
+    );
     if let Some(period) = reading.period {
-        told["period_start"] = period.start.to_string().into();
-        told["period_end"] = period.end.to_string().into();
+        tell("period_start", json!(period.start.to_string()));
+        tell("period_end", json!(period.end.to_string()));
     }
     if reading.shadow {
-        told["shadow"] = true.into();
+        tell("shadow", json!(true));
     }
-    told
+    Value::Object(told)
 }

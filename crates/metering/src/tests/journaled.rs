@@ -15,8 +15,8 @@ use crate::question::{
     Every, Filter, RecordsQuestion, Span, StatsQuestion, SummaryQuestion, TrendsQuestion,
 };
 use crate::{
-    FolderJournal, JournalView, LocalJournal, Metering, ReconcileOptions, ShipOptions,
-    Shipper, reconcile,
+    FolderJournal, JournalView, LocalJournal, Metering, ReconcileOptions, ShipOptions, Shipper,
+    reconcile,
 };
 
 struct House {
@@ -44,7 +44,13 @@ impl House {
             batch_events_max: 100,
             ..ShipOptions::default()
         };
-        let shipper = Arc::new(Shipper::new(Arc::new(source), store.clone(), clock, ids, options));
+        let shipper = Arc::new(Shipper::new(
+            Arc::new(source),
+            store.clone(),
+            clock,
+            ids,
+            options,
+        ));
         let writers = (0..2).map(|n| journal.writer(n).unwrap()).collect();
         Self {
             journal,

@@ -129,7 +129,10 @@ fn print_stats(answer: &Value) -> anyhow::Result<()> {
         .map(|(name, path)| vec![(*name).to_owned(), plain(at(answer, path))])
         .collect();
     if let Some(rate) = at(answer, "error_rate").as_f64() {
-        rows.push(vec!["error rate".to_owned(), format!("{:.2} %", rate * 100.0)]);
+        rows.push(vec![
+            "error rate".to_owned(),
+            format!("{:.2} %", rate * 100.0),
+        ]);
     }
     for (status, count) in at(answer, "by_status").as_object().into_iter().flatten() {
         rows.push(vec![format!("status {status}"), plain(count)]);
