@@ -1,7 +1,7 @@
-//! The journal of this process, or one in a folder, as a [`BatchSource`] and a [`JournalView`].
+//! The journal of this process as a [`BatchSource`], and one in a folder as a [`JournalView`].
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use tokio::sync::watch;
 use tollgate_journal::{Entry, Filesystem, Folder, Range, ReadError, Reader, Totals};
@@ -12,17 +12,11 @@ use crate::{
     BatchSource, Changed, CheckpointView, Chunk, JournalView, SourceError, StreamEnd, StreamTotals,
 };
 
-/// Events of one read while everything is gone through.
-const CHUNK_EVENTS: usize = 5_000;
-/// Bytes of one read.
-const CHUNK_BYTES: usize = 16 << 20;
-
 /// A gateway's own journal, while it is open.
 pub struct LocalJournal {
     node: NodeId,
     reader: Reader,
     appended: tokio::sync::Mutex<watch::Receiver<u64>>,
-    checkpoint: Mutex<Option<CheckpointView>>,
 }
 
 impl LocalJournal {
@@ -33,17 +27,7 @@ impl LocalJournal {
             appended: tokio::sync::Mutex::new(reader.subscribe()),
             node,
             reader,
-            checkpoint: Mutex::default(),
         }
-    }
-
-    /// Remembers the checkpoint that was last written, for [`crate::reconcile()`].
-    pub fn set_checkpoint(&self, checkpoint: CheckpointView) {
-        let mut held = self
-            .checkpoint
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        *held = Some(checkpoint);
     }
 
     fn chunk(
@@ -131,54 +115,6 @@ impl BatchSource for LocalJournal {
                 std::future::pending::<()>().await;
             }
         })
-    }
-}
-
-impl JournalView for LocalJournal {
-    fn node(&self) -> NodeId {
-        self.node.clone()
-    }
-
-    fn totals(&self) -> Result<StreamTotals, SourceError> {
-        let mut answer = StreamTotals::default();
-        for of_stream in self.reader.totals() {
-            answer.totals.merge(&totals_of(&of_stream.totals));
-            if let Some(stream) = of_stream.id {
-                answer.streams.push(StreamEnd {
-                    stream,
-                    end: of_stream.next,
-                });
-            }
-        }
-        Ok(answer)
-    }
-
-    fn checkpoint(&self) -> Result<Option<CheckpointView>, SourceError> {
-        let held = self
-            .checkpoint
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        Ok(held.clone())
-    }
-
-    fn each_event(
-        &self,
-        stream: &StreamId,
-        from: Sequence,
-        to: Sequence,
-        show: &mut dyn FnMut(&IngestedEvent),
-    ) -> Result<(), SourceError> {
-        let mut at = from;
-        while at < to {
-            let chunk = self.chunk(stream, at, CHUNK_EVENTS, CHUNK_BYTES)?;
-            let inside = chunk.events.iter().filter(|taken| taken.sequence < to);
-            inside.for_each(&mut *show);
-            if chunk.next <= at {
-                break;
-            }
-            at = chunk.next;
-        }
-        Ok(())
     }
 }
 
