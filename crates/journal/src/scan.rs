@@ -101,10 +101,7 @@ impl Scan {
     pub(crate) fn step(&mut self) -> io::Result<Step> {
         if let Some((head, payload)) = self.record_at(self.position)? {
             if head.sequence == self.expected {
-                self.payload = payload;
-                self.position += head.bytes as u64;
-                self.expected += 1;
-                return Ok(Step::Record(head));
+                return Ok(self.take(head, payload));
             }
             if head.sequence > self.expected {
                 return Ok(self.hole(self.position, head.sequence));
@@ -115,7 +112,13 @@ impl Scan {
         }
         let (found, last_byte) = self.search(self.position)?;
         if let Some((offset, sequence)) = found {
-            return Ok(self.hole(offset, sequence));
+            // Beside the process that writes: what is missing here may have been written after
+            // these bytes were read and before the record behind them was.
+            self.window.clear();
+            return Ok(match self.record_at(self.position)? {
+                Some((head, payload)) if head.sequence == self.expected => self.take(head, payload),
+                _ => self.hole(offset, sequence),
+            });
         }
         let bytes = last_byte.map_or(0, |last| last + 1 - self.position);
         Ok(Step::End(match (self.unreadable, bytes) {
@@ -123,6 +126,13 @@ impl Scan {
             (false, 0) => Tail::Clean,
             (false, _) => Tail::Torn(bytes),
         }))
+    }
+
+    fn take(&mut self, head: FrameHead, payload: std::ops::Range<usize>) -> Step {
+        self.payload = payload;
+        self.position += head.bytes as u64;
+        self.expected += 1;
+        Step::Record(head)
     }
 
     fn hole(&mut self, offset: u64, sequence: u64) -> Step {
