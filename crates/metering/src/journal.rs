@@ -1,9 +1,10 @@
-//! The open journal of this process as a [`BatchSource`] and a [`JournalView`].
+//! A journal on disk: the open one of this process as a [`BatchSource`] and a [`JournalView`], the
+//! folder of another one as a [`JournalView`].
 
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::watch;
-use tollgate_journal::{Entry, Range, ReadError, Reader};
+use tollgate_journal::{Entry, Folder, JournalError, Range, ReadError, Reader};
 use tollgate_model::{NodeId, Sequence, StreamId};
 use tollgate_store::{IngestedEvent, OutcomeTotals};
 
@@ -47,21 +48,7 @@ impl LocalJournal {
         events_max: usize,
         bytes_max: usize,
     ) -> Result<Chunk, SourceError> {
-        match self.reader.read(stream, from, events_max, bytes_max) {
-            Ok(range) => Ok(chunk_of(range)),
-            // The platform's mark lies before everything that is kept: go on where something is.
-            Err(ReadError::Deleted { first }) => Ok(Chunk {
-                events: Vec::new(),
-                next: first,
-                unreadable: first.0.saturating_sub(from.0),
-            }),
-            // Its last segment was deleted since it was listed: there is nothing to read.
-            Err(ReadError::UnknownStream(_)) => Ok(Chunk {
-                next: from,
-                ..Chunk::default()
-            }),
-            Err(error) => Err(SourceError(Box::new(error))),
-        }
+        chunk_of(from, self.reader.read(stream, from, events_max, bytes_max))
     }
 
     fn ends(&self) -> Vec<StreamEnd> {
@@ -76,8 +63,46 @@ impl LocalJournal {
     }
 }
 
+/// What a read tells of the events behind `from`.
+fn chunk_of(from: Sequence, read: Result<Range, ReadError>) -> Result<Chunk, SourceError> {
+    match read {
+        Ok(range) => Ok(events_of(range)),
+        // The platform's mark lies before everything that is kept: go on where something is.
+        Err(ReadError::Deleted { first }) => Ok(Chunk {
+            events: Vec::new(),
+            next: first,
+            unreadable: first.0.saturating_sub(from.0),
+        }),
+        // Its last segment was deleted since it was listed: there is nothing to read.
+        Err(ReadError::UnknownStream(_)) => Ok(Chunk {
+            next: from,
+            ..Chunk::default()
+        }),
+        Err(error) => Err(SourceError(Box::new(error))),
+    }
+}
+
+/// The sum over all streams, and where each ends.
+fn sum_of(streams: Vec<tollgate_journal::StreamTotals>) -> StreamTotals {
+    let mut answer = StreamTotals::default();
+    for of_stream in streams {
+        answer.totals.merge(&OutcomeTotals {
+            events: of_stream.totals.events,
+            units: of_stream.totals.units,
+        });
+        match of_stream.id {
+            Some(stream) => answer.streams.push(StreamEnd {
+                stream,
+                end: of_stream.next,
+            }),
+            None => answer.has_unlisted = true,
+        }
+    }
+    answer
+}
+
 /// The events of a range; grants and progress entries leave gaps.
-fn chunk_of(range: Range) -> Chunk {
+fn events_of(range: Range) -> Chunk {
     let events = range
         .entries
         .into_iter()
@@ -134,20 +159,7 @@ impl JournalView for LocalJournal {
     }
 
     fn totals(&self) -> Result<StreamTotals, SourceError> {
-        let mut answer = StreamTotals::default();
-        for of_stream in self.reader.totals() {
-            answer.totals.merge(&OutcomeTotals {
-                events: of_stream.totals.events,
-                units: of_stream.totals.units,
-            });
-            if let Some(stream) = of_stream.id {
-                answer.streams.push(StreamEnd {
-                    stream,
-                    end: of_stream.next,
-                });
-            }
-        }
-        Ok(answer)
+        Ok(sum_of(self.reader.totals()))
     }
 
     fn checkpoint(&self) -> Result<Option<CheckpointView>, SourceError> {
@@ -166,5 +178,45 @@ impl JournalView for LocalJournal {
         bytes_max: usize,
     ) -> Result<Chunk, SourceError> {
         self.chunk(stream, from, events_max, bytes_max)
+    }
+}
+
+/// The folder of a journal that another process has open, or that nobody has.
+pub struct JournalFolder(Folder);
+
+impl JournalFolder {
+    /// Over the folder.
+    #[must_use]
+    pub fn new(folder: Folder) -> Self {
+        Self(folder)
+    }
+}
+
+impl JournalView for JournalFolder {
+    fn node(&self) -> NodeId {
+        self.0.node().clone()
+    }
+
+    fn totals(&self) -> Result<StreamTotals, SourceError> {
+        let failed = |error: JournalError| SourceError(Box::new(error));
+        self.0.totals().map(sum_of).map_err(failed)
+    }
+
+    fn checkpoint(&self) -> Result<Option<CheckpointView>, SourceError> {
+        let view = |checkpoint: tollgate_journal::Checkpoint| CheckpointView {
+            epoch: checkpoint.epoch,
+            shards: checkpoint.shards,
+        };
+        Ok(self.0.checkpoint().map(view))
+    }
+
+    fn read(
+        &self,
+        stream: &StreamId,
+        from: Sequence,
+        events_max: usize,
+        bytes_max: usize,
+    ) -> Result<Chunk, SourceError> {
+        chunk_of(from, self.0.read(stream, from, events_max, bytes_max))
     }
 }
