@@ -202,7 +202,10 @@ impl World {
         for limit in &self.limits {
             let shard = self.counters.shards.get(shard_of(limit.counter)).unwrap();
             let shard = shard.lock();
-            let Some(counter) = shard.counters.get(&limit.counter).filter(|_| limit.is_quota())
+            let Some(counter) = shard
+                .counters
+                .get(&limit.counter)
+                .filter(|_| limit.is_quota())
             else {
                 continue;
             };

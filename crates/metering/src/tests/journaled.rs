@@ -1,10 +1,10 @@
 //! The whole way on real files: journal, shipper, SQLite, questions, proof.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tollgate_journal::{DiskFilesystem, Entry, Journal, JournalOptions, Writer};
+use tollgate_journal::{DiskFilesystem, Entry, Folder, Journal, JournalOptions, Writer};
 use tollgate_model::{EventId, Mark, RequestId, UsageEvent};
 use tollgate_store::{UsageStore, testing};
 use tollgate_store_sqlite::{Options, SqliteStore};
@@ -12,11 +12,12 @@ use tollgate_store_sqlite::{Options, SqliteStore};
 use super::{CountingIds, NOW, SetClock};
 use crate::question::{Filter, Span, StatsQuestion};
 use crate::{
-    BatchSource, JournalView, LocalJournal, Metering, ReconcileOptions, ShipOptions, Shipper,
-    reconcile,
+    BatchSource, JournalFolder, JournalView, LocalJournal, Metering, ReconcileOptions, ShipOptions,
+    Shipper, reconcile,
 };
 
 struct House {
+    folder: PathBuf,
     journal: Journal,
     local: Arc<LocalJournal>,
     store: Arc<dyn UsageStore>,
@@ -45,6 +46,7 @@ impl House {
         let shipper = Arc::new(Shipper::new(source, store.clone(), clock, ids, options));
         let writers = (0..2).map(|n| journal.writer(n).unwrap()).collect();
         Self {
+            folder: folder.to_owned(),
             journal,
             local,
             store,
@@ -80,17 +82,21 @@ impl House {
         metering.stats(&question).await.unwrap().requests
     }
 
+    /// Seen from inside and, through the folder alone, from outside.
     async fn is_whole(&self) {
-        let journal: Arc<dyn JournalView> = self.local.clone();
-        let report = reconcile(
-            &self.store,
-            Some(journal),
-            NOW,
-            &ReconcileOptions::default(),
-        )
-        .await
-        .unwrap();
-        assert!(report.ok, "{report:#?}");
+        let inside: Arc<dyn JournalView> = self.local.clone();
+        let fs = Arc::new(DiskFilesystem);
+        let folder = Folder::open(fs, &self.folder.join("journal")).unwrap();
+        let outside: Arc<dyn JournalView> = Arc::new(JournalFolder::new(folder.unwrap()));
+        let options = ReconcileOptions::default();
+        let mut said = Vec::new();
+        for view in [inside, outside] {
+            let report = reconcile(&self.store, Some(view), NOW, &options).await;
+            let report = report.unwrap();
+            assert!(report.ok, "{report:#?}");
+            said.push(report.lines);
+        }
+        assert_eq!(said[0], said[1]);
     }
 }
 
