@@ -121,6 +121,13 @@ impl Applicable {
         }
     }
 
+    /// Whether `cost` more units fit, shadows included. Where they fit every limit of a request,
+    /// [`crate::decide()`] admits it and has nothing to tell.
+    #[must_use]
+    pub fn fits(&self, counted: u64, cost: u64) -> bool {
+        !self.refuses(counted, cost) && !self.shadow_refuses(counted, cost)
+    }
+
     /// The same limit on the counter that is charged under this enforcement.
     #[must_use]
     pub fn under(mut self, enforcement: Enforcement) -> Self {

@@ -14,12 +14,14 @@
 //! **Invariants.** Two limits of one name are one counter, and stand as one entry with the lowest
 //! maximum. A period is never left for an earlier one, whatever the wall clock does.
 
+mod windows;
+
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use smallvec::SmallVec;
 use tollgate_model::{
-    Api, ApiKey, By, Catalog, CounterId, CounterScope, Every, LimitUse, Now, Per, Period,
-    PeriodBasis, Plan, Quota, RateLimit, Route, Subscription, Ticks, Timestamp, period_at,
+    Api, ApiKey, By, Catalog, CounterId, CounterScope, Every, Now, Per, Period, PeriodBasis, Plan,
+    Quota, Route, Subscription, Ticks, Timestamp, period_at,
 };
 
 use crate::address::Address;
@@ -28,6 +30,7 @@ use crate::headers::policy_text;
 use crate::name::{Length, LimitName};
 use crate::text::Text;
 use crate::window::SLOTS_PER_SPAN;
+use windows::{template_of, windows_of};
 
 /// Who calls.
 #[derive(Debug, Clone, Copy)]
@@ -101,14 +104,6 @@ struct Calendar {
     zone: TimeZone,
 }
 
-/// What a limit stands on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Plan,
-    Key,
-    Route,
-}
-
 impl CompiledLimits {
     /// Works out what applies. `now` sets the periods that are kept ready.
     #[must_use]
@@ -119,33 +114,16 @@ impl CompiledLimits {
         route: Option<&Route>,
         now: Now,
     ) -> Self {
-        let mut builder = Builder {
-            caller,
-            api,
-            template: route.map_or_else(|| unlisted_template(api), |r| r.template.text.clone()),
-            windows: Vec::new(),
-        };
-        if let Caller::Subscribed { plan, .. } | Caller::Anonymous { plan } = caller {
-            builder.add_all(catalog, Place::Plan, &plan.limits);
-        }
-        if let Caller::Subscribed { key: Some(key), .. } = caller {
-            for limit in &key.limits {
-                builder.add(Place::Key, limit);
-            }
-        }
-        if let Some(route) = route {
-            builder.add_all(catalog, Place::Route, &route.limits);
-        }
-        let mut windows = builder.windows;
-        windows.sort_by_key(|window| window.per);
+        let template = template_of(api, route);
+        let windows = windows_of(catalog, caller, api, route, &template);
         let calendar = Calendar::of(caller);
         let on_route_by_address = windows
             .iter()
             .any(|window| window.counter.is_none() && window.name.on_route);
-        let route = on_route_by_address.then(|| (api.id.as_str().into(), builder.template.into()));
+        let route = on_route_by_address.then(|| (api.id.as_str().into(), template.into()));
         let mut compiled = Self {
             quotas: quotas_of(caller, &calendar, now),
-            windows: windows.into(),
+            windows,
             calendar,
             route,
             policy: None,
@@ -258,102 +236,6 @@ impl CompiledLimits {
             id: address.as_str(),
             route: route.map(|(api, template)| (&**api, &**template)),
         }
-    }
-}
-
-/// What metering calls paths that no route lists.
-fn unlisted_template(api: &Api) -> String {
-    format!("{}/*", api.path_prefix.trim_end_matches('/'))
-}
-
-struct Builder<'a> {
-    caller: Caller<'a>,
-    api: &'a Api,
-    template: String,
-    windows: Vec<CompiledWindow>,
-}
-
-impl Builder<'_> {
-    fn add_all(&mut self, catalog: &Catalog, place: Place, limits: &[LimitUse]) {
-        for limit in limits.iter().filter_map(|used| catalog.find_limit(used)) {
-            self.add(place, limit);
-        }
-    }
-
-    fn add(&mut self, place: Place, limit: &RateLimit) {
-        let by = self.scope(place, limit.by);
-        let Ok(counter) = self.counter(place, by, limit.per) else {
-            return;
-        };
-        let name = LimitName {
-            length: Length::Window(limit.per),
-            by,
-            on_route: place == Place::Route,
-        };
-        let (max, shadow_max) = if limit.shadow {
-            (None, Some(limit.max))
-        } else {
-            (Some(limit.max), None)
-        };
-        match self.windows.iter_mut().find(|window| window.name == name) {
-            Some(same) => {
-                same.max = lowest(same.max, max);
-                same.shadow_max = lowest(same.shadow_max, shadow_max);
-            }
-            None => self.windows.push(CompiledWindow {
-                name,
-                per: limit.per,
-                max,
-                shadow_max,
-                counter,
-            }),
-        }
-    }
-
-    /// Whose counter it is: see the table above.
-    fn scope(&self, place: Place, by: Option<By>) -> By {
-        match (self.caller, place, by) {
-            (Caller::Anonymous { .. }, Place::Route, Some(by @ (By::Api | By::Route))) => by,
-            (Caller::Open | Caller::Anonymous { .. }, ..) => By::Address,
-            (Caller::Subscribed { .. }, Place::Key, None) => By::Key,
-            (Caller::Subscribed { .. }, _, by) => by.unwrap_or(By::Subscription),
-        }
-    }
-
-    /// The counter; `Ok(None)` where the address names it, an error where there is none: a limit
-    /// by key does not bear on a subscription asked about without a key.
-    fn counter(&self, place: Place, by: By, per: Per) -> Result<Option<CounterId>, NoCounter> {
-        let (key, subscription) = match self.caller {
-            Caller::Subscribed {
-                key, subscription, ..
-            } => (key, Some(subscription)),
-            Caller::Anonymous { .. } | Caller::Open => (None, None),
-        };
-        let api = self.api.id.as_str();
-        let route_id;
-        let id = match by {
-            By::Address => return Ok(None),
-            By::Subscription => subscription.ok_or(NoCounter)?.id.as_str(),
-            By::Organization => subscription.ok_or(NoCounter)?.organization.as_str(),
-            By::Key => key.ok_or(NoCounter)?.family.as_str(),
-            By::Api => api,
-            By::Route => {
-                // Neither an id nor a template holds a space.
-                route_id = format!("{api} {}", self.template);
-                &route_id
-            }
-        };
-        let route = (place == Place::Route).then_some((api, self.template.as_str()));
-        Ok(Some(CounterId::window(CounterScope { by, id, route }, per)))
-    }
-}
-
-struct NoCounter;
-
-fn lowest(a: Option<u32>, b: Option<u32>) -> Option<u32> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
     }
 }
 

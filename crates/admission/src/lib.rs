@@ -2,8 +2,8 @@
 //! it, what it is charged in the end, and what its headers say.
 //!
 //! **Owns** the arithmetic of sliding windows ([`Window`]), which counters a caller's limits and
-//! quotas mean ([`CompiledLimits`]), all-or-nothing decisions ([`decide`]), refusals and the
-//! values of the rate-limit headers ([`HeaderValues`]), and the charging rules ([`charge`]).
+//! quotas mean ([`CompiledLimits`]), all-or-nothing decisions ([`decide()`]), refusals and the
+//! values of the rate-limit headers ([`HeaderValues`]), and the charging rules ([`charge()`]).
 //!
 //! **Invariants.** Nothing here waits, locks, reads a clock or keeps state between calls. A
 //! window never forgets a unit before its span is over and keeps it at most a sixtieth longer.

@@ -89,6 +89,14 @@ impl Counter {
         ended.saturating_add(self.in_flight)
     }
 
+    /// Units that count against limits, at the latest moment the counter was moved to.
+    pub(crate) fn counted(&self) -> u64 {
+        match &self.body {
+            Body::Window(window) => window.counted(),
+            Body::Quota { .. } => self.spent(),
+        }
+    }
+
     pub(crate) fn reading(&self, limit: &Applicable, cost: u64) -> Reading {
         match &self.body {
             Body::Window(window) => Reading::of_window(window, limit, cost),

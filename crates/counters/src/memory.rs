@@ -16,7 +16,7 @@ use crate::addresses::{ADDRESSES_APART_MAX, Addresses};
 use crate::counter::{Body, Counter, QUOTA_KEPT_US};
 use crate::grant::{GrantLog, grant_units};
 use crate::reservation::{Charges, Denied, Reservation, ReserveError};
-use crate::shard::{Locked, Shards};
+use crate::shard::{Locked, Shard, Shards};
 
 /// How much is held, for metrics and tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -60,6 +60,7 @@ impl MemoryCounters {
 
     /// Takes `cost` units on every counter that the limits mean, or on none. Everything happens
     /// under the locks of these counters: reading, deciding, writing marks down, charging.
+    /// Each counter may stand among the limits once, as compiled limits have it.
     ///
     /// # Errors
     /// [`ReserveError::Denied`] where a limit refuses, [`ReserveError::GrantRefused`] where marks
@@ -72,39 +73,60 @@ impl MemoryCounters {
         enforcement: Enforcement,
         grants: &mut dyn GrantLog,
     ) -> Result<Reservation, ReserveError> {
-        let limits: Limits = limits.iter().map(|l| l.under(enforcement)).collect();
+        let observed: Limits;
+        let limits = if enforcement == Enforcement::Observe {
+            observed = limits.iter().map(|l| l.under(enforcement)).collect();
+            &observed
+        } else {
+            limits
+        };
         let mut locked = self.shards.lock(limits.iter().map(|limit| limit.counter));
         let at = locked.clamp(now.ticks);
-        let mut readings = self.readings(&mut locked, &limits, cost, at);
-        let (would_deny, charge_windows) = match decide(&limits, &readings, cost, now, enforcement)
-        {
-            Verdict::Admit {
-                would_deny,
-                charge_windows,
-            } => (would_deny, charge_windows),
-            Verdict::Deny(refusal) => {
-                return Err(ReserveError::Denied(Box::new(Denied { refusal, readings })));
+        let standings = self.standings(&mut locked, limits, at);
+        let fit = limits
+            .iter()
+            .zip(&standings)
+            .all(|(l, s)| l.fits(s.counted, cost));
+        let mut readings = Readings::new();
+        let (would_deny, charge_windows) = if fit {
+            (None, enforcement != Enforcement::Off)
+        } else {
+            readings = self.readings(&mut locked, limits, cost, at);
+            match decide(limits, &readings, cost, now, enforcement) {
+                Verdict::Admit {
+                    would_deny,
+                    charge_windows,
+                } => (would_deny, charge_windows),
+                Verdict::Deny(refusal) => {
+                    return Err(ReserveError::Denied(Box::new(Denied { refusal, readings })));
+                }
             }
         };
         let charged = |limit: &Applicable| charge_windows || limit.is_quota();
 
         let mut marks: SmallVec<[Mark; 6]> = SmallVec::new();
-        for (limit, reading) in limits.iter().zip(&readings).filter(|(l, _)| charged(l)) {
-            marks.extend(needed_mark(&mut locked, limit, reading, cost, at));
+        for (limit, standing) in limits.iter().zip(&standings) {
+            if charged(limit) && standing.reserved.saturating_add(cost) > standing.granted {
+                marks.push(standing.raised_mark(limit, cost, at));
+            }
         }
         if !marks.is_empty() {
             grants.grant(&marks)?;
         }
 
         let mut charges = Charges::new();
-        for (limit, reading) in limits.iter().zip(&mut readings) {
-            if charged(limit) {
+        readings.clear();
+        for limit in limits {
+            let shard = locked.shard(limit.counter);
+            if charged(limit)
+                && let Some(shard) = shard
+            {
                 let mark = marks.iter().find(|mark| mark.counter == limit.counter);
-                let charge = self.charge(&mut locked, limit, cost, at, mark);
-                charges.extend(charge.map(|(charge, after)| {
-                    *reading = after;
-                    charge
-                }));
+                let (charge, reading) = self.charge(shard, limit, cost, at, mark);
+                charges.push(charge);
+                readings.push(reading);
+            } else {
+                readings.push(self.reading(&mut locked, limit, cost, at));
             }
         }
         Ok(Reservation {
@@ -136,10 +158,7 @@ impl MemoryCounters {
                 CounterKind::Quota { .. } => kept_quotas,
             };
             charge.kept = kept.min(charge.reserved);
-            let counter = locked
-                .shard(charge.counter)
-                .and_then(|shard| shard.counters.get_mut(&charge.counter));
-            if let Some(counter) = counter {
+            if let Some(counter) = locked.counter(charge.counter) {
                 counter.settle(charge);
             }
         }
@@ -225,6 +244,25 @@ impl MemoryCounters {
         totals
     }
 
+    fn standings(
+        &self,
+        locked: &mut Locked<'_>,
+        limits: &[Applicable],
+        at: Ticks,
+    ) -> SmallVec<[Standing; 6]> {
+        let mut standings = SmallVec::new();
+        for limit in limits {
+            standings.push(match locked.counter(limit.counter) {
+                Some(counter) => {
+                    counter.advance(at);
+                    Standing::of(counter)
+                }
+                None => Standing::of(&self.blank(limit.kind(), at)),
+            });
+        }
+        standings
+    }
+
     fn readings(
         &self,
         locked: &mut Locked<'_>,
@@ -232,30 +270,34 @@ impl MemoryCounters {
         cost: u64,
         at: Ticks,
     ) -> Readings {
-        let mut read = |limit: &Applicable| {
-            let held = locked
-                .shard(limit.counter)
-                .and_then(|shard| shard.counters.get_mut(&limit.counter));
-            match held {
-                Some(counter) => {
-                    counter.advance(at);
-                    counter.reading(limit, cost)
-                }
-                None => self.blank(limit.kind(), at).reading(limit, cost),
-            }
-        };
-        limits.iter().map(&mut read).collect()
+        let read = |limit| self.reading(locked, limit, cost, at);
+        limits.iter().map(read).collect()
     }
 
-    fn charge(
+    fn reading(
         &self,
         locked: &mut Locked<'_>,
         limit: &Applicable,
         cost: u64,
         at: Ticks,
+    ) -> Reading {
+        match locked.counter(limit.counter) {
+            Some(counter) => {
+                counter.advance(at);
+                counter.reading(limit, cost)
+            }
+            None => self.blank(limit.kind(), at).reading(limit, cost),
+        }
+    }
+
+    fn charge(
+        &self,
+        shard: &mut Shard,
+        limit: &Applicable,
+        cost: u64,
+        at: Ticks,
         mark: Option<&Mark>,
-    ) -> Option<(Charge, Reading)> {
-        let shard = locked.shard(limit.counter)?;
+    ) -> (Charge, Reading) {
         let round = shard.round;
         let kind = limit.kind();
         let counter = shard
@@ -280,7 +322,7 @@ impl MemoryCounters {
             at,
             round,
         };
-        Some((charge, counter.reading(limit, cost)))
+        (charge, counter.reading(limit, cost))
     }
 
     /// A counter that is not known: empty, but for windows while counters are lost and for quotas
@@ -305,23 +347,33 @@ impl MemoryCounters {
     }
 }
 
-/// The mark that a counter needs before it can pay `cost`.
-fn needed_mark(
-    locked: &mut Locked<'_>,
-    limit: &Applicable,
-    reading: &Reading,
-    cost: u64,
-    at: Ticks,
-) -> Option<Mark> {
-    let held = locked.shard(limit.counter)?.counters.get(&limit.counter);
-    let (began, reserved, granted) = held.map_or((at, 0, 0), |counter| {
-        (counter.began, counter.reserved, counter.granted)
-    });
-    (reserved.saturating_add(cost) > granted).then(|| Mark {
-        counter: limit.counter,
-        kind: limit.kind(),
-        began,
-        granted: reserved.saturating_add(grant_units(limit, reading.counted, cost)),
-        at,
-    })
+/// Where a counter stands before a request is charged.
+struct Standing {
+    counted: u64,
+    began: Ticks,
+    reserved: u64,
+    granted: u64,
+}
+
+impl Standing {
+    fn of(counter: &Counter) -> Self {
+        Self {
+            counted: counter.counted(),
+            began: counter.began,
+            reserved: counter.reserved,
+            granted: counter.granted,
+        }
+    }
+
+    /// The mark that the counter needs before it can pay `cost`.
+    fn raised_mark(&self, limit: &Applicable, cost: u64, at: Ticks) -> Mark {
+        let units = grant_units(limit, self.counted, cost);
+        Mark {
+            counter: limit.counter,
+            kind: limit.kind(),
+            began: self.began,
+            granted: self.reserved.saturating_add(units),
+            at,
+        }
+    }
 }

@@ -81,17 +81,21 @@ impl Shards {
     /// Locks the shards of these counters, in rising order whatever order the counters are in, so
     /// that no two callers ever wait for each other.
     pub(crate) fn lock(&self, counters: impl Iterator<Item = CounterId>) -> Locked<'_> {
-        let mut wanted: SmallVec<[u16; 8]> = counters.map(shard_of).collect();
-        wanted.sort_unstable();
-        wanted.dedup();
-        Locked(
-            wanted
-                .into_iter()
-                .filter_map(|shard| Some((shard, self.get(shard)?.lock())))
-                .collect(),
-        )
+        // One bit a shard: reading them from the lowest is sorting without repetition.
+        let mut wanted = counters.fold(0u64, |set, counter| set | 1 << shard_of(counter));
+        let mut locked = Locked(SmallVec::new());
+        while wanted != 0 {
+            let shard = wanted.trailing_zeros() as u16;
+            wanted &= wanted - 1;
+            if let Some(held) = self.get(shard) {
+                locked.0.push((shard, held.lock()));
+            }
+        }
+        locked
     }
 }
+
+const _: () = assert!(SHARDS as u32 <= u64::BITS);
 
 /// Locked shards, few enough to be searched one by one.
 pub(crate) struct Locked<'a>(SmallVec<[(u16, MutexGuard<'a, Shard>); 6]>);
@@ -104,6 +108,11 @@ impl Locked<'_> {
             .iter_mut()
             .find(|(shard, _)| *shard == wanted)
             .map(|(_, guard)| &mut **guard)
+    }
+
+    /// A counter in a shard that was named when locking.
+    pub(crate) fn counter(&mut self, counter: CounterId) -> Option<&mut Counter> {
+        self.shard(counter)?.counters.get_mut(&counter)
     }
 
     /// Moves all locked shards to one moment, no earlier than the latest any of them has seen.

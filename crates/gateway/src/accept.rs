@@ -167,11 +167,7 @@ async fn turn_away(worker: &Worker, mut stream: TcpStream) {
 }
 
 /// Passes bytes both ways until both sides have ended, or we end it.
-async fn tunnel(
-    connection: &Rc<Connection>,
-    client: (TcpStream, bytes::Bytes),
-    upgrade: Upgrade,
-) {
+async fn tunnel(connection: &Rc<Connection>, client: (TcpStream, bytes::Bytes), upgrade: Upgrade) {
     let exchange = Rc::clone(upgrade.ending.exchange());
     let mut tunnel = Tunnel::new(client, upgrade.upstream, upgrade.websocket);
     let traffic = Rc::clone(exchange.traffic());

@@ -106,7 +106,12 @@ mod tests {
                 &["10.0.0.0/8"],
                 "2001:db8::1",
             ),
-            ("::ffff:10.0.0.1", &["1.1.1.1:8"], &["10.0.0.0/8"], "1.1.1.1"),
+            (
+                "::ffff:10.0.0.1",
+                &["1.1.1.1:8"],
+                &["10.0.0.0/8"],
+                "1.1.1.1",
+            ),
         ];
         for (peer, lines, trusted, expected) in cases {
             assert_eq!(from(peer, lines, trusted), expected, "{peer} {lines:?}");

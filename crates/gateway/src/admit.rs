@@ -8,9 +8,7 @@ use tollgate_admission::{
 };
 use tollgate_counters::{GrantLog, GrantRefused, Reservation, ReserveError};
 use tollgate_journal::EVENT_ROOM_BYTES;
-use tollgate_model::{
-    Api, Catalog, CountersLost, DenialCode, JournalFull, Mark, Mode, Now,
-};
+use tollgate_model::{Api, Catalog, CountersLost, DenialCode, JournalFull, Mark, Mode, Now};
 
 use crate::authenticate::Caller;
 use crate::exchange::{Permit, Terms};
@@ -179,7 +177,10 @@ pub(crate) fn admit(
         (Err(_), JournalFull::DeclareLoss) => None,
         (Err(_), JournalFull::Refuse) => return refuse(bounds, DenialCode::JournalFull, FULL),
     };
-    let enforcement = match (worker.node().lost_counters(&bounds.limits, visit.now), api.mode) {
+    let enforcement = match (
+        worker.node().lost_counters(&bounds.limits, visit.now),
+        api.mode,
+    ) {
         (false, Mode::Enforce) => Enforcement::Enforce,
         (false, Mode::Observe) => Enforcement::Observe,
         (true, _) => match api.on_counters_lost {

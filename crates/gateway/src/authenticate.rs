@@ -87,9 +87,8 @@ impl Directory<'_> {
             };
         }
         // An open route asks for no key: a bearer that is none of ours is the upstream's business.
-        let looks_like_ours = || {
-            std::str::from_utf8(secret).is_ok_and(KeySecret::has_valid_checksum)
-        };
+        let looks_like_ours =
+            || std::str::from_utf8(secret).is_ok_and(KeySecret::has_valid_checksum);
         let known = !matches!(found, Err((DenialCode::KeyInvalid, _)));
         Authenticated {
             caller: found
@@ -239,9 +238,9 @@ mod tests {
     use super::*;
     use crate::credentials::presented;
     use crate::metrics::Metrics;
-    use http::HeaderMap;
     use crate::routes::RouteTable;
     use crate::testing::{api, catalog_of, key, plan, route, subscription};
+    use http::HeaderMap;
     use tollgate_model::{KeyChange, KeyDelta, KeyState, PlanId};
 
     const NOW: Timestamp = Timestamp(1_000);
@@ -342,7 +341,8 @@ mod tests {
             world.refusal(path)
         };
         use DenialCode::*;
-        let cases: [(fn(&mut World), &str, DenialCode); 9] = [
+        type Change = fn(&mut World);
+        let cases: [(Change, &str, DenialCode); 9] = [
             (|w| w.key.state = KeyState::Revoked, "/x", KeyRevoked),
             (|w| w.key.expires_at = Some(NOW), "/x", KeyExpired),
             (|w| w.key.state = KeyState::Disabled, "/x", KeyDisabled),

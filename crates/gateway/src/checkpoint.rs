@@ -1,4 +1,4 @@
-//! The thread that writes checkpoints and forgets idle counters.
+//! The thread that writes checkpoints, forgets idle counters and shows how both are doing.
 //!
 //! It takes the shards of the counters one after the other, each under its own lock, so that no
 //! request waits for more than one shard's copy.
@@ -72,6 +72,8 @@ fn run(node: &Node, journal: &Journal, stop: &Stop) {
         if let Err(error) = write(node, journal) {
             tracing::error!(%error, "no checkpoint could be written; the one before holds");
         }
+        node.metrics
+            .show(&journal.status(), &node.counters.totals());
         round = round.wrapping_add(1);
         if round.is_multiple_of(CHECKPOINTS_PER_EVICTION) {
             let evicted = node.counters.evict(node.clock.now());

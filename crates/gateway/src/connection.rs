@@ -231,8 +231,7 @@ impl ClientIo {
     fn saw_bytes(&mut self, bytes: &[u8]) -> Result<(), Violation> {
         self.connection.read_blocked.set(None);
         if self.connection.is_quiet() {
-            self.connection
-                .enter(Phase::Head, self.worker.now().ticks);
+            self.connection.enter(Phase::Head, self.worker.now().ticks);
         }
         self.scanner.scan(bytes)
     }
@@ -254,7 +253,8 @@ impl hyper::rt::Read for ClientIo {
         let mut buffer = ReadBuf::new(scratch.get_mut(..space).unwrap_or(&mut []));
         let polled = Pin::new(&mut this.stream).poll_read(cx, &mut buffer);
         if polled.is_pending() {
-            let waits_for_body = this.scanner.in_body() && this.connection.read_blocked.get().is_none();
+            let waits_for_body =
+                this.scanner.in_body() && this.connection.read_blocked.get().is_none();
             if waits_for_body {
                 let now = this.worker.now().ticks;
                 this.connection.read_blocked.set(Some(now));

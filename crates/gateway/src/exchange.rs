@@ -13,12 +13,13 @@ use tollgate_admission::{
 };
 use tollgate_counters::Reservation;
 use tollgate_journal::{Entry, Room};
-use tollgate_model::{Charge, CounterKind, DenialCode, Outcome, Ticks, UsageEvent};
+use tollgate_model::{Charge, CounterKind, DenialCode, Now, Outcome, Ticks, UsageEvent};
 
 use crate::answer::Rates;
 use crate::connection::Connection;
 use crate::forward::Traffic;
-use crate::options::{PROGRESS_BYTES, PROGRESS_EVERY_US, TUNNEL_LIFE_US};
+use crate::keys::{Standing, standing};
+use crate::options::{KEY_LOOK_US, PROGRESS_BYTES, PROGRESS_EVERY_US, TUNNEL_LIFE_US};
 use crate::record::{Facts, Fate, Recorded, append, event};
 use crate::worker::Worker;
 
@@ -146,13 +147,19 @@ impl Exchange {
         self.tunnel.set(true);
     }
 
-    /// A tunnel that has lived for as long as tunnels may, or a key whose time is over.
-    pub(crate) fn has_outlived(&self) -> bool {
-        let now = self.worker.now();
-        let old = now.ticks.since(self.facts.now.ticks) > TUNNEL_LIFE_US;
-        let key = self.facts.caller.key.as_ref();
-        let expired = key.is_some_and(|k| k.expires_at.is_some_and(|at| at <= now.wall));
-        (self.tunnel.get() && old) || expired
+    /// A tunnel that has lived for as long as tunnels may, or a key whose time is over by now.
+    pub(crate) fn has_outlived(&self, now: Now) -> bool {
+        let age = now.ticks.since(self.facts.now.ticks);
+        if self.tunnel.get() && age > TUNNEL_LIFE_US {
+            return true;
+        }
+        // Short exchanges end before this matters, and asking for all of them would cost.
+        let Some(key) = self.facts.caller.key.as_ref().filter(|_| age > KEY_LOOK_US) else {
+            return false;
+        };
+        // The key as it is now: its end may have been moved since.
+        let known = self.worker.node().keys.find(&key.hash);
+        known.is_none_or(|key| standing(&key, now.wall) != Standing::Usable)
     }
 
     /// What the answer's headers say about limits, as far as its head decides it.
@@ -175,8 +182,7 @@ impl Exchange {
     fn rates(&self, given_back: GivenBack) -> Option<Rates<'_>> {
         let terms = &self.terms;
         let now = self.facts.now;
-        let values =
-            HeaderValues::new(&terms.limits, &terms.readings, None, given_back, now);
+        let values = HeaderValues::new(&terms.limits, &terms.readings, None, given_back, now);
         Some(Rates {
             values,
             policy: terms.compiled.policy(),
@@ -188,7 +194,11 @@ impl Exchange {
         let Some(permit) = self.permit.take() else {
             return Recorded::Done;
         };
-        let outcome = if self.cut.get() { Outcome::Cut } else { outcome };
+        let outcome = if self.cut.get() {
+            Outcome::Cut
+        } else {
+            outcome
+        };
         let node = self.worker.node();
         node.metrics.in_flight.dec();
         let kept = charge(

@@ -77,6 +77,7 @@ impl Gateway {
             Arc::clone(&deps.clock),
             deps.ids.as_ref(),
         )?;
+        deps.clock.raise_to(recovered.last_tick);
         let counters = MemoryCounters::new();
         let lost_at = restore(&counters, &recovered, deps.clock.now());
         let listener = listen(options.listen).map_err(|source| StartError::Listen {
@@ -137,8 +138,9 @@ impl Gateway {
             let spawned = std::thread::Builder::new()
                 .name(format!("gateway-{thread}"))
                 .spawn(move || {
+                    let alive = Alive(Arc::clone(&node), running);
                     run_thread(node, number, writer, listener);
-                    drop(running);
+                    drop(alive);
                 });
             self.threads.push(spawned.map_err(StartError::Thread)?);
         }
@@ -189,7 +191,7 @@ impl Gateway {
     /// Whether requests are served.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.node.stage() == Stage::Open
+        self.node.is_ready()
     }
 
     /// Stops: no new connections, idle ones closed, what is in flight may end until the deadline
@@ -261,6 +263,18 @@ impl Drop for Gateway {
         if self.journal.is_some() {
             let _drained = self.end(true);
         }
+    }
+}
+
+/// A thread as long as it runs: dropped when it ends, also by a panic.
+struct Alive(
+    Arc<Node>,
+    #[expect(dead_code, reason = "its end is what counts")] SyncSender<()>,
+);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.thread_ended();
     }
 }
 

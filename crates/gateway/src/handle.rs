@@ -24,13 +24,18 @@ impl GatewayHandle {
     /// Whether requests are served.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.node.stage() == Stage::Open
+        self.node.is_ready()
     }
 
     /// The catalog number in force.
     #[must_use]
     pub fn catalog_version(&self) -> u64 {
         self.node.catalog.load().version()
+    }
+
+    /// Cuts what is still in flight now, without waiting for the drain's deadline.
+    pub fn cut(&self) {
+        self.node.advance(Stage::Cutting);
     }
 
     /// Whether quotas were lost with an earlier life and wait for what the platform knows: then

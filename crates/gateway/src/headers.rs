@@ -324,11 +324,17 @@ mod tests {
     #[test]
     fn only_upgrades_that_connection_names_and_that_hide_no_http_are_tunnelled() {
         let asked = |list: &[(&str, &str)]| requested_upgrade(&map(list)).is_some();
-        assert!(asked(&[("Connection", "keep-alive, Upgrade"), ("Upgrade", "websocket")]));
+        assert!(asked(&[
+            ("Connection", "keep-alive, Upgrade"),
+            ("Upgrade", "websocket")
+        ]));
         assert!(!asked(&[("Upgrade", "websocket")]));
         assert!(!asked(&[("Connection", "Upgrade")]));
         assert!(!asked(&[("Connection", "Upgrade"), ("Upgrade", "h2c")]));
         assert!(!asked(&[("Connection", "Upgrade"), ("Upgrade", "TLS/1.2")]));
-        assert!(!asked(&[("Connection", "Upgrade"), ("Upgrade", "websocket, h2c")]));
+        assert!(!asked(&[
+            ("Connection", "Upgrade"),
+            ("Upgrade", "websocket, h2c")
+        ]));
     }
 }

@@ -184,7 +184,10 @@ mod tests {
         let table = KeyTable::new();
         let a = key("key_a", 1);
         table.apply(&put(1, &a), NOW);
-        assert_eq!(table.apply(&remove(2, "key_a"), NOW), [a.id.clone()]);
+        assert_eq!(
+            table.apply(&remove(2, "key_a"), NOW),
+            std::slice::from_ref(&a.id)
+        );
         assert!(table.find(&a.hash).is_none());
     }
 

@@ -7,6 +7,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use tollgate_counters::Totals;
+use tollgate_journal::JournalStatus;
 use tollgate_model::{ApiId, DenialCode};
 
 type Count = Counter<u64, AtomicU64>;
@@ -51,6 +53,18 @@ pub(crate) struct Metrics {
     pub(crate) checkpoints: Count,
     /// Checkpoints that could not be written.
     pub(crate) checkpoint_failures: Count,
+    /// Bytes of the journal on disk.
+    pub(crate) journal_bytes: Gauge,
+    /// Bytes of it that are not synced.
+    pub(crate) journal_unsynced_bytes: Gauge,
+    /// Entries of it that cannot be read.
+    pub(crate) journal_missing: Gauge,
+    /// 1 while it has no room.
+    pub(crate) journal_full: Gauge,
+    /// Counters held.
+    pub(crate) counters: Gauge,
+    /// Addresses counted apart.
+    pub(crate) addresses: Gauge,
     /// Keys known.
     pub(crate) keys: Gauge,
     /// Number of the catalog in force.
@@ -102,16 +116,37 @@ impl Metrics {
         self.denials.get_or_create(&labels).inc();
     }
 
+    /// Shows how the journal and the counters are doing.
+    pub(crate) fn show(&self, journal: &JournalStatus, counters: &Totals) {
+        let set = |gauge: &Gauge, value: u64| {
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        };
+        set(&self.journal_bytes, journal.disk_bytes);
+        set(&self.journal_unsynced_bytes, journal.unsynced_bytes);
+        set(&self.journal_missing, journal.missing);
+        set(&self.journal_full, u64::from(journal.full.is_some()));
+        set(&self.counters, counters.counters as u64);
+        set(&self.addresses, counters.addresses as u64);
+    }
+
     /// Makes the figures visible.
     pub(crate) fn register(&self, registry: &mut Registry) {
-        let registry = registry.sub_registry_with_prefix("tollgate_gateway");
+        let registry = registry.sub_registry_with_prefix("gateway");
         let mut count = |name: &str, help: &str, count: &Count| {
             registry.register(name, help, count.clone());
         };
-        count("unreadable", "heads that could not be read", &self.unreadable);
+        count(
+            "unreadable",
+            "heads that could not be read",
+            &self.unreadable,
+        );
         count("events_lost", "events not written down", &self.events_lost);
         count("summarised", "refusals in summaries", &self.summarised);
-        count("costs_capped", "stated costs above the maximum", &self.costs_capped);
+        count(
+            "costs_capped",
+            "stated costs above the maximum",
+            &self.costs_capped,
+        );
         count("cuts", "live exchanges cut", &self.cuts);
         count("checkpoints", "checkpoints written", &self.checkpoints);
         let failures = &self.checkpoint_failures;
@@ -121,9 +156,29 @@ impl Metrics {
         };
         gauge("connections", "open connections", &self.connections);
         gauge("in_flight", "requests being served", &self.in_flight);
+        gauge("journal_bytes", "journal on disk", &self.journal_bytes);
+        let unsynced = &self.journal_unsynced_bytes;
+        gauge("journal_unsynced_bytes", "journal not yet synced", unsynced);
+        let missing = &self.journal_missing;
+        gauge(
+            "journal_missing",
+            "journal entries that cannot be read",
+            missing,
+        );
+        gauge(
+            "journal_full",
+            "1 while the journal has no room",
+            &self.journal_full,
+        );
+        gauge("counters", "counters held", &self.counters);
+        gauge("addresses", "addresses counted apart", &self.addresses);
         gauge("keys", "keys known", &self.keys);
         gauge("catalog_version", "catalog in force", &self.catalog_version);
-        registry.register("requests", "answers by API and class", self.requests.clone());
+        registry.register(
+            "requests",
+            "answers by API and class",
+            self.requests.clone(),
+        );
         registry.register("denials", "refusals by code", self.denials.clone());
         let errors = self.upstream_errors.clone();
         registry.register("upstream_errors", "failed upstreams by API", errors);

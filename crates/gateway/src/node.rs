@@ -114,6 +114,8 @@ pub(crate) struct Node {
     /// By thread, the first sequence of its journal that has not been claimed.
     pub(crate) positions: Vec<AtomicU64>,
     stage: AtomicUsize,
+    /// Threads that have not ended.
+    threads_running: AtomicUsize,
     lost: Option<Lost>,
     /// Open connections, by thread.
     pub(crate) connections: Vec<AtomicUsize>,
@@ -155,11 +157,18 @@ impl Node {
             keys: KeyTable::new(),
             counters: parts.counters,
             metrics: Metrics::default(),
-            mailboxes: std::iter::repeat_with(Mailbox::default).take(threads).collect(),
-            positions: std::iter::repeat_with(AtomicU64::default).take(threads).collect(),
+            mailboxes: std::iter::repeat_with(Mailbox::default)
+                .take(threads)
+                .collect(),
+            positions: std::iter::repeat_with(AtomicU64::default)
+                .take(threads)
+                .collect(),
             stage: AtomicUsize::new(Stage::Starting as usize),
+            threads_running: AtomicUsize::new(threads),
             lost,
-            connections: std::iter::repeat_with(AtomicUsize::default).take(threads).collect(),
+            connections: std::iter::repeat_with(AtomicUsize::default)
+                .take(threads)
+                .collect(),
             by_address: Mutex::default(),
             unidentified: Mutex::default(),
             summaries: Mutex::default(),
@@ -174,6 +183,17 @@ impl Node {
             2 => Stage::Draining,
             _ => Stage::Cutting,
         }
+    }
+
+    /// Whether requests are served, by every thread.
+    pub(crate) fn is_ready(&self) -> bool {
+        let running = self.threads_running.load(Ordering::Acquire);
+        self.stage() == Stage::Open && running == self.mailboxes.len()
+    }
+
+    /// A thread has ended, for whatever reason.
+    pub(crate) fn thread_ended(&self) {
+        self.threads_running.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// Moves on to a later stage and tells every thread.
@@ -206,7 +226,9 @@ impl Node {
             compiled.raise(version);
             self.tell_version(compiled.version());
         }
-        self.metrics.keys.set(i64::try_from(self.keys.len()).unwrap_or(i64::MAX));
+        self.metrics
+            .keys
+            .set(i64::try_from(self.keys.len()).unwrap_or(i64::MAX));
         if ended.is_empty() {
             return;
         }

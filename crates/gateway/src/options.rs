@@ -62,11 +62,15 @@ pub const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 pub const PROGRESS_EVERY_US: u64 = 60_000_000;
 /// Bytes after which a progress entry is written earlier.
 pub const PROGRESS_BYTES: u64 = 16 * 1024 * 1024;
+/// Exchanges younger than this are not asked whether their key is still good.
+pub const KEY_LOOK_US: u64 = 1_000_000;
 /// Longest life of a tunnel.
 pub const TUNNEL_LIFE_US: u64 = 24 * 3_600 * 1_000_000;
 /// One direction's buffer of a tunnel, in bytes.
 pub const TUNNEL_BUFFER_BYTES: usize = 16 * 1024;
 
+/// Between two summaries of refusals that were too frequent to be recorded one by one.
+pub const SUMMARY_EVERY_US: u64 = 1_000_000;
 /// Records of callers with an unknown or no key, per second and node; what is above is one record.
 pub const UNKNOWN_KEY_RECORDS_PER_SECOND: u32 = 100;
 /// Calls of `/.well-known/tollgate/` per second and address.

@@ -200,6 +200,46 @@ mod tests {
         assert_eq!(check_path(&long), Err(TooLong));
     }
 
+    /// The path as the most eager server would read it: decoded, `\\` as a slash.
+    fn read_eagerly(path: &str) -> String {
+        let mut out = String::new();
+        let mut rest = path.as_bytes();
+        while let Some((&byte, tail)) = rest.split_first() {
+            rest = tail;
+            let byte = match (byte, escape(tail)) {
+                (b'%', Some((value, tail))) => {
+                    rest = tail;
+                    value
+                }
+                _ => byte,
+            };
+            out.push(char::from(byte).to_ascii_lowercase());
+        }
+        out.replace('\\', "/")
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_path_that_passes_climbs_out_of_its_prefix(
+            parts in proptest::collection::vec(
+                proptest::sample::select(vec![
+                    "/", "a", ".", "..", "%2e", "%2E", "%2f", "%5c", "\\", ";", "%", "%00", "x",
+                ]),
+                0..12,
+            )
+        ) {
+            let path = format!("/v1/{}", parts.concat());
+            if check_path(&path).is_ok() {
+                let eager = read_eagerly(&path);
+                for segment in eager.split('/') {
+                    let name = segment.split(';').next().unwrap();
+                    assert!(name != "." && name != "..", "{path}");
+                }
+                assert!(!eager.contains('\0'), "{path}");
+            }
+        }
+    }
+
     #[test]
     fn encoded_slashes_are_told_apart() {
         let facts = |path| check_path(path).map(|f| f.has_encoded_slash);

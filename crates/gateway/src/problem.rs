@@ -106,7 +106,7 @@ impl Denial {
         // Writing into a String cannot fail.
         let _written = write!(
             out,
-            r#"{{"type":"urn:tollgate:error:{code}","title":"{}","status":{},"detail":{detail},"code":"{code}","request_id":"{id}""#,
+            r#"{{"type":"/docs/errors/{code}","title":"{}","status":{},"detail":{detail},"code":"{code}","request_id":"{id}""#,
             title(self.code),
             self.code.status(),
         );
@@ -212,12 +212,20 @@ mod tests {
             reset_at: Some(Timestamp(1_764_000_000_000_000)),
         });
         let body = json(&denial);
-        for (field, value) in [("limit", 10), ("used", 10), ("remaining", 0), ("retry_after", 7)] {
+        for (field, value) in [
+            ("limit", 10),
+            ("used", 10),
+            ("remaining", 0),
+            ("retry_after", 7),
+        ] {
             assert_eq!(body[field], value, "{field}");
         }
         assert_eq!(body["window"], "minute");
         assert_eq!(body["scope"], "subscription");
         assert_eq!(body["reset_at"], "2025-11-24T16:00:00Z");
-        assert_eq!(denial.answer(RequestId::from_uuid(7)).headers()[RETRY_AFTER], "7");
+        assert_eq!(
+            denial.answer(RequestId::from_uuid(7)).headers()[RETRY_AFTER],
+            "7"
+        );
     }
 }

@@ -14,9 +14,7 @@ use http::header::USER_AGENT;
 use http::request::Parts;
 use tollgate_admission::CompiledLimits;
 use tollgate_journal::{Entry, Room};
-use tollgate_model::{
-    ApiId, By, Charge, DenialCode, EventId, Now, Outcome, RequestId, UsageEvent,
-};
+use tollgate_model::{ApiId, By, Charge, DenialCode, EventId, Now, Outcome, RequestId, UsageEvent};
 
 use crate::authenticate::Caller;
 use crate::head::{client_request_id, trace_parent};
@@ -99,7 +97,13 @@ fn user_agent(headers: &HeaderMap) -> Option<Arc<str>> {
             let text: String = bytes
                 .iter()
                 .take(USER_AGENT_BYTES_MAX)
-                .map(|b| if b.is_ascii_graphic() { char::from(*b) } else { '?' })
+                .map(|b| {
+                    if b.is_ascii_graphic() {
+                        char::from(*b)
+                    } else {
+                        '?'
+                    }
+                })
                 .collect();
             Some(Arc::from(text))
         }

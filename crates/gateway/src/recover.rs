@@ -2,31 +2,39 @@
 
 use tollgate_counters::{Checkpointed, Logged, MemoryCounters, Position};
 use tollgate_journal::{CounterChange, EVENT_ROOM_BYTES, Entry, Recovered, Writer};
-use tollgate_model::{Now, Ticks};
+use tollgate_model::{Now, Sequence, Ticks};
 
 /// Restores the counters; the tick at which they were lost, where the journal does not tell
 /// everything.
-pub(crate) fn restore(
-    counters: &MemoryCounters,
-    recovered: &Recovered,
-    now: Now,
-) -> Option<Ticks> {
+pub(crate) fn restore(counters: &MemoryCounters, recovered: &Recovered, now: Now) -> Option<Ticks> {
     let logged = |change: &CounterChange| match change {
         CounterChange::Mark(mark) => Logged::Mark(*mark),
         CounterChange::Charge(charge) => Logged::Charge(*charge),
     };
-    let entries: Vec<(Position, Logged)> = recovered
-        .entries
+    let known = recovered.entries.iter().map(|entry| {
+        let position = Position {
+            epoch: entry.epoch,
+            thread: entry.thread,
+            sequence: entry.sequence,
+        };
+        (position, logged(&entry.change))
+    });
+    // What broke off is recorded right after this, first of all in the new life: its units are
+    // known then, not held on suspicion.
+    let ended = recovered
+        .unfinished
         .iter()
-        .map(|entry| {
+        .zip(0..)
+        .flat_map(|(one, sequence)| {
             let position = Position {
-                epoch: entry.epoch,
-                thread: entry.thread,
-                sequence: entry.sequence,
+                epoch: recovered.epoch,
+                thread: 0,
+                sequence: Sequence(sequence),
             };
-            (position, logged(&entry.change))
-        })
-        .collect();
+            let charges = one.charges.iter();
+            charges.map(move |charge| (position, Logged::Charge(*charge)))
+        });
+    let entries: Vec<(Position, Logged)> = known.chain(ended).collect();
     let checkpoint = recovered.checkpoint.as_ref().map(|c| Checkpointed {
         epoch: c.epoch,
         shards: &c.shards,

@@ -417,14 +417,21 @@ mod tests {
     fn two_routes_of_one_path_are_told_apart_by_method() {
         let mut dear = route("/x", &["POST"]);
         dear.cost = 5;
-        let table = compiled(vec![api(
-            "a",
-            "/",
-            vec![route("/x", &["GET"]), dear],
-        )]);
+        let table = compiled(vec![api("a", "/", vec![route("/x", &["GET"]), dear])]);
         let found = table.find_api("", "/x").unwrap();
-        assert_eq!(found.find_route("/x", "POST").unwrap().route().unwrap().cost, 5);
-        assert_eq!(found.find_route("/x", "GET").unwrap().route().unwrap().cost, 1);
+        assert_eq!(
+            found
+                .find_route("/x", "POST")
+                .unwrap()
+                .route()
+                .unwrap()
+                .cost,
+            5
+        );
+        assert_eq!(
+            found.find_route("/x", "GET").unwrap().route().unwrap().cost,
+            1
+        );
         assert_eq!(
             found.find_route("/x", "PUT").unwrap_err(),
             RouteError::Method(vec!["GET".into(), "HEAD".into(), "POST".into()])

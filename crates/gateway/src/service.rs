@@ -127,9 +127,8 @@ pub(crate) async fn serve(
 /// exchange no other code of the thread runs, so that no change of the key falls in between.
 fn gate(visit: &Visit, connection: &Rc<Connection>, parts: &Parts) -> Result<Gate, Box<Refused>> {
     let head = check_head(parts).map_err(Denial::malformed)?;
-    let presented = presented(&parts.headers).map_err(|_| {
-        Denial::malformed("The request carries two different credentials.")
-    })?;
+    let presented = presented(&parts.headers)
+        .map_err(|_| Denial::malformed("The request carries two different credentials."))?;
     let path = parts.uri.path();
     if me::is_ours(path) {
         return me::answer(visit, parts, presented).map(Gate::Own);
@@ -218,11 +217,9 @@ fn find_route(
     match api.find_route(parts.uri.path(), parts.method.as_str()) {
         Ok(route) => Ok(route),
         Err(RouteError::Method(methods)) => Err(not_allowed(methods.join(", "))),
-        Err(RouteError::Unlisted) => Err(Denial::new(
-            DenialCode::RouteNotFound,
-            "The API offers no such path.",
-        )
-        .into()),
+        Err(RouteError::Unlisted) => {
+            Err(Denial::new(DenialCode::RouteNotFound, "The API offers no such path.").into())
+        }
     }
 }
 
@@ -264,7 +261,14 @@ async fn refuse(
     let mut answer = refused.denial.answer(visit.id);
     // Recorded before anything waits: a client that leaves now does not take the record with it.
     let recorded = record(visit, &parts, &refused);
-    spend_body(connection, &mut answer, &parts, incoming, refused.denial.close).await;
+    spend_body(
+        connection,
+        &mut answer,
+        &parts,
+        incoming,
+        refused.denial.close,
+    )
+    .await;
     let now = worker.now();
     identify(answer.headers_mut(), visit.id, visit.now.ticks, now.ticks);
     if refused.caller.key.is_some() || refused.caller.anonymous {

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tollgate_model::{
-    ApiKey, KeyHash, KeyId, KeyState, OrganizationId, PeriodBasis, Plan, PlanId, Subscription, SubscriptionId, SubscriptionState, Timestamp,
-    Api, ApiId, Catalog, CountersLost, EncodedSlash, JournalFull, Mode, Route, RouteTemplate,
-    StaleCatalog, StatusSet, Unlisted, Upstream,
+    Api, ApiId, ApiKey, Catalog, CountersLost, EncodedSlash, JournalFull, KeyHash, KeyId, KeyState,
+    Mode, OrganizationId, PeriodBasis, Plan, PlanId, Route, RouteTemplate, StaleCatalog, StatusSet,
+    Subscription, SubscriptionId, SubscriptionState, Timestamp, Unlisted, Upstream,
 };
 
 pub(crate) fn api(id: &str, prefix: &str, routes: Vec<Route>) -> Api {

@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tollgate_admission::CompiledLimits;
 use tollgate_journal::{EVENT_ROOM_BYTES, Entry, JournalFull, NotWritten, Room, SyncMode, Writer};
-use tollgate_model::{Catalog, KeyId, Mark, Now, RequestId, Upstream};
+use tollgate_model::{Catalog, KeyId, Mark, Now, RequestId, Ticks, Upstream};
 
 use crate::accept;
 use crate::admit::CompiledCache;
@@ -25,7 +25,7 @@ use crate::authenticate::Caller;
 use crate::connection::{Connection, End};
 use crate::forward::{Pool, UpstreamConnection};
 use crate::node::{Mailbox, Node, Stage};
-use crate::options::{BUFFER_BYTES_MAX, CONNECTION_TICK};
+use crate::options::{BUFFER_BYTES_MAX, CONNECTION_TICK, SUMMARY_EVERY_US};
 use crate::record::{Recorded, summary};
 use crate::routes::RouteMatch;
 
@@ -47,6 +47,7 @@ pub(crate) struct Worker {
     next_connection: Cell<u64>,
     scratch: RefCell<Box<[u8]>>,
     next_upstream: Cell<usize>,
+    summarised_at: Cell<Ticks>,
     methods: Vec<(Method, Arc<str>)>,
 }
 
@@ -75,6 +76,7 @@ impl Worker {
             next_connection: Cell::new(0),
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
             next_upstream: Cell::new(0),
+            summarised_at: Cell::new(Ticks(0)),
             methods: methods.map(named).into(),
         })
     }
@@ -234,20 +236,22 @@ impl Worker {
 
     /// Ends what is overdue, writes progress of what takes long.
     fn look_around(&self) {
-        let now = self.now().ticks;
+        let now = self.now();
         for connection in self.all_connections() {
-            if connection.is_overdue(now) {
+            if connection.is_overdue(now.ticks) {
                 connection.end(End::Deadline);
             } else if let Some(exchange) = connection.exchange() {
-                if exchange.has_outlived() {
+                if exchange.has_outlived(now) {
                     connection.end(End::Cut);
                 } else {
-                    exchange.look_at_progress(now);
+                    exchange.look_at_progress(now.ticks);
                 }
             }
         }
-        self.pool.borrow_mut().evict(now);
-        if self.thread == 0 {
+        self.pool.borrow_mut().evict(now.ticks);
+        let summaries_due = now.ticks.since(self.summarised_at.get()) >= SUMMARY_EVERY_US;
+        if self.thread == 0 && summaries_due {
+            self.summarised_at.set(now.ticks);
             self.write_summaries();
         }
     }

@@ -195,8 +195,8 @@ impl Stream<'_> {
             Head::Good(header) => Some(header.node.clone()),
             _ => None,
         });
-        let layout = lay_out(self.fs, salt, files);
         let sealed = self.known.as_ref().filter(|known| known.sealed);
+        let layout = lay_out(self.fs, salt, files);
         let kept_from = self.known.as_ref().map_or(0, |known| known.kept_from);
         let replay_from = self.every_record.then_some(kept_from);
         let reading = read_end(

@@ -1,26 +1,21 @@
 //! Opening, holding and closing a journal.
 
-use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 
 use prost::Message;
-use tokio::sync::watch;
-use tollgate_model::{Clock, IdGen, NodeId, Now, ShardSnapshot, StreamId, Ticks, Timestamp};
+use tollgate_model::{Clock, IdGen, NodeId, Now, ShardSnapshot};
 
-use crate::damage::DamageBook;
-use crate::fs::{Filesystem, again, read_full_at};
+use crate::fs::Filesystem;
 use crate::live::LiveStream;
-use crate::options::NODE_BYTES_MAX;
-use crate::recover::{Recovery, recover};
-use crate::shared::{DiskBudget, Shared, Signal, lock};
-use crate::stream::{Sealed, Stream};
-use crate::twin::replace;
+use crate::open::open;
+use crate::shared::{Shared, lock};
+use crate::stream::Sealed;
 use crate::wire::State;
 use crate::{
-    DamageReport, JournalError, JournalFull, JournalOptions, LostSpan, Reader, Recovered, SyncMode,
-    Writer, sync,
+    DamageReport, JournalError, JournalFull, JournalOptions, Reader, Recovered, SyncMode, Writer,
+    sync,
 };
 
 /// An open journal. Closing or dropping it syncs, seals and ends the sync thread; entries appended
@@ -59,7 +54,7 @@ impl Journal {
         clock: Arc<dyn Clock>,
         ids: &dyn IdGen,
     ) -> Result<(Self, Recovered), JournalError> {
-        let (shared, recovered) = open_shared(fs, options, threads, node_name, clock, ids)?;
+        let (shared, recovered) = open(fs, options, threads, node_name, clock, ids)?;
         let thread = sync::spawn(&shared).map_err(JournalError::io(
             "start the sync thread of",
             &shared.options.dir,
@@ -84,7 +79,7 @@ impl Journal {
         clock: Arc<dyn Clock>,
         ids: &dyn IdGen,
     ) -> Result<(Self, Recovered), JournalError> {
-        let (shared, recovered) = open_shared(fs, options, threads, None, clock, ids)?;
+        let (shared, recovered) = open(fs, options, threads, None, clock, ids)?;
         let journal = Self {
             shared,
             thread: None,
@@ -205,230 +200,6 @@ impl std::fmt::Debug for Journal {
             .field("epoch", &self.shared.epoch)
             .finish_non_exhaustive()
     }
-}
-
-fn open_shared(
-    fs: Arc<dyn Filesystem>,
-    options: JournalOptions,
-    threads: u16,
-    node_name: Option<&str>,
-    clock: Arc<dyn Clock>,
-    ids: &dyn IdGen,
-) -> Result<(Arc<Shared>, Recovered), JournalError> {
-    options.check(threads)?;
-    let dir = options.dir.clone();
-    again(|| fs.create_dir_all(&dir)).map_err(JournalError::io("make", &dir))?;
-    let guard = again(|| fs.lock(&dir.join("lock")))
-        .map_err(JournalError::io("lock", dir.join("lock")))?
-        .ok_or_else(|| JournalError::InUse(dir.clone()))?;
-    let mut recovery = recover(&*fs, &dir).map_err(JournalError::io("list", &dir))?;
-    let now = clock.now();
-    let node = settle_node(&*fs, &dir, node_name, &recovery, now.wall, ids)?;
-    let epoch = next_epoch(&recovery, now.wall);
-    let boot_id = fs.boot_id().unwrap_or_default();
-    let recovered = tell(&mut recovery, &options, &node, epoch, now, &boot_id);
-    let state = State {
-        epoch,
-        node: node.as_str().to_owned(),
-        boot_id: boot_id.clone(),
-        durable: options.sync == SyncMode::Durable,
-        clean: false,
-        last_tick: recovered.last_tick.0.max(now.ticks.0),
-    };
-    let stored = recovery.state.store(&*fs, &dir, &state.encode_to_vec());
-    stored.map_err(JournalError::io("write the new epoch in", &dir))?;
-    tidy(&*fs, &dir, &recovery);
-    let shared = build(
-        fs,
-        options,
-        threads,
-        clock,
-        recovery,
-        (node, epoch, boot_id),
-    );
-    *lock(&shared.lock) = Some(guard);
-    if let Err(error) = shared.store_ledger(&mut lock(&shared.ledger)) {
-        // Old streams are read again at the next start; nothing is deleted without a ledger.
-        tracing::warn!(%error, "cannot write the journal's ledger");
-    }
-    for live in &shared.live {
-        live.replenish(&shared, true);
-    }
-    Ok((shared, recovered))
-}
-
-/// The name given, else the one kept, else a new one.
-fn settle_node(
-    fs: &dyn Filesystem,
-    dir: &Path,
-    given: Option<&str>,
-    recovery: &Recovery,
-    now: Timestamp,
-    ids: &dyn IdGen,
-) -> Result<NodeId, JournalError> {
-    let fits = |name: &&str| {
-        (1..=NODE_BYTES_MAX).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic())
-    };
-    let path = dir.join("node");
-    let text = read_text(fs, &path);
-    let kept = text.as_deref().map(str::trim).filter(fits);
-    let known = kept.or(recovery.node_seen.as_deref().filter(fits));
-    let node = match (given, known) {
-        (Some(name), _) => NodeId::new(Some(name).filter(fits).ok_or(JournalError::NodeName)?),
-        (None, Some(name)) => NodeId::new(name),
-        (None, None) => NodeId::made(ids.uuid(now)),
-    };
-    if kept != Some(node.as_str()) {
-        let bytes = format!("{node}\n");
-        replace(fs, dir, &dir.join("node.tmp"), &path, bytes.as_bytes())
-            .map_err(JournalError::io("write", &path))?;
-    }
-    Ok(node)
-}
-
-fn read_text(fs: &dyn Filesystem, path: &Path) -> Option<String> {
-    let file = again(|| fs.open_read(path)).ok()?;
-    let mut bytes = vec![0; 2 * NODE_BYTES_MAX];
-    let read = read_full_at(&*file, &mut bytes, 0).ok()?;
-    bytes.truncate(read);
-    String::from_utf8(bytes).ok()
-}
-
-/// Above every epoch seen. Where the state is lost, or the folder is new under a name that had one
-/// before, the platform knows streams of epochs that are unknown here; seconds since 1970 are above
-/// them all, since every start raises the epoch by one only.
-fn next_epoch(recovery: &Recovery, now: Timestamp) -> u64 {
-    let next = recovery.epoch_seen + 1;
-    if recovery.previous.is_some() {
-        return next;
-    }
-    next.max(u64::try_from(now.0 / 1_000_000).unwrap_or(0))
-}
-
-fn tell(
-    recovery: &mut Recovery,
-    options: &JournalOptions,
-    node: &NodeId,
-    epoch: u64,
-    now: Now,
-    boot_id: &str,
-) -> Recovered {
-    let clean = recovery.previous.as_ref().is_some_and(|state| state.clean);
-    let power_cut = recovery.previous.as_ref().is_some_and(|state| {
-        let same_boot = !boot_id.is_empty() && state.boot_id == boot_id;
-        !state.clean && !state.durable && !same_boot
-    });
-    let lost_span = power_cut.then_some(LostSpan {
-        // Ticks run on wall time's scale.
-        from: Timestamp(i64::try_from(recovery.synced_at).unwrap_or(i64::MAX)),
-        to: now.wall,
-    });
-    if let Some(span) = lost_span {
-        tracing::warn!(from = %span.from, to = %span.to, dir = %options.dir.display(),
-            "the machine stopped; entries of this span may be lost");
-    }
-    for torn in &recovery.damage.torn {
-        tracing::warn!(
-            file = torn.file,
-            offset = torn.offset,
-            bytes = torn.bytes,
-            "torn journal tail cut off"
-        );
-    }
-    for spot in &recovery.damage.spots {
-        tracing::error!(file = spot.file, offset = spot.offset, bytes = spot.bytes,
-            missing = spot.missing, kind = ?spot.kind, "journal damage");
-    }
-    Recovered {
-        node: node.clone(),
-        epoch,
-        fresh: recovery.fresh,
-        clean,
-        checkpoint: recovery.checkpoint.take(),
-        entries: std::mem::take(&mut recovery.entries),
-        unfinished: recovery.unfinished(),
-        damage: recovery.damage.clone(),
-        lost_span,
-        last_tick: Ticks(recovery.last_tick),
-        complete: recovery.complete,
-    }
-}
-
-/// Cuts torn tails and removes what was never used. What fails here is tried at the next start.
-fn tidy(fs: &dyn Filesystem, dir: &Path, recovery: &Recovery) {
-    for (path, length) in &recovery.cuts {
-        let cut = again(|| {
-            let file = fs.open(path)?;
-            file.truncate(*length)?;
-            file.sync_all()
-        });
-        if let Err(error) = cut {
-            tracing::warn!(%error, file = %path.display(), "cannot cut a torn tail");
-        }
-    }
-    for path in &recovery.unused {
-        if let Err(error) = again(|| fs.remove(path)) {
-            tracing::warn!(%error, file = %path.display(), "cannot remove an unused segment");
-        }
-    }
-    if let Err(error) = again(|| fs.sync_dir(dir)) {
-        tracing::warn!(%error, dir = %dir.display(), "cannot sync the journal's folder");
-    }
-}
-
-fn build(
-    fs: Arc<dyn Filesystem>,
-    options: JournalOptions,
-    threads: u16,
-    clock: Arc<dyn Clock>,
-    recovery: Recovery,
-    (node, epoch, boot_id): (NodeId, u64, String),
-) -> Arc<Shared> {
-    let mut streams = recovery.streams;
-    let mut live = Vec::new();
-    for thread in 0..threads {
-        let id = StreamId {
-            node: node.clone(),
-            epoch,
-            thread,
-        };
-        let stream = Arc::new(Stream::new(id.clone(), Vec::new(), 0));
-        streams.insert(id, Arc::clone(&stream));
-        live.push(Arc::new(LiveStream::new(stream)));
-    }
-    let disk = DiskBudget::new(
-        options.disk_bytes_max,
-        recovery.disk_bytes,
-        recovery.checkpoints.disk_bytes(),
-    );
-    let began_at = clock.now().ticks;
-    let shared = Shared {
-        fs,
-        clock,
-        node,
-        epoch,
-        boot_id,
-        live,
-        streams: RwLock::new(streams),
-        disk,
-        ledger: Mutex::new(recovery.ledger),
-        state: Mutex::new(recovery.state),
-        checkpoints: Mutex::new(recovery.checkpoints),
-        covers: RwLock::new(recovery.covers),
-        unfinished: crate::checkpoint::OpenProgress::default(),
-        damage: DamageBook::new(recovery.damage),
-        round: Mutex::new(()),
-        signal: Signal::default(),
-        progress: watch::Sender::new(0),
-        // Nothing of this life was appended before it began.
-        synced_at: AtomicU64::new(began_at.0),
-        lock: Mutex::new(None),
-        options,
-    };
-    for (id, payload) in recovery.open {
-        shared.unfinished.insert(&id, payload);
-    }
-    Arc::new(shared)
 }
 
 impl Shared {

@@ -41,8 +41,8 @@ pub(crate) struct Piece {
 #[derive(Debug, Default)]
 pub(crate) struct Layout {
     pub pieces: Vec<Piece>,
-    /// Allocated and never used.
-    pub unused: Vec<SegmentFile>,
+    /// Hold nothing that is needed.
+    pub unused: Vec<Piece>,
     pub damage: Vec<DamageSpot>,
 }
 
@@ -107,59 +107,47 @@ fn header_spot(file: &SegmentFile) -> DamageSpot {
     }
 }
 
-/// Sequence of the first good record of a segment without a header.
-fn first_record(fs: &dyn Filesystem, salt: u32, file: &SegmentFile) -> Option<u64> {
+/// The sequences of a segment's good records, from the first that is not below `from` to one beyond
+/// the last.
+fn extent(fs: &dyn Filesystem, salt: u32, file: &SegmentFile, from: u64) -> Option<(u64, u64)> {
     let handle = again(|| fs.open_read(&file.path)).ok()?;
-    let mut scan = Scan::new(handle, salt, HEADER_BYTES as u64, file.length, 0);
-    match scan.step().ok()? {
-        Step::Record(head) => Some(head.sequence),
-        Step::Hole { .. } => Some(scan.expected()),
-        Step::End(_) => None,
+    let mut scan = Scan::new(handle, salt, HEADER_BYTES as u64, file.length, from);
+    let mut first = None;
+    loop {
+        match scan.step() {
+            Ok(Step::Record(head)) => first.get_or_insert(head.sequence),
+            Ok(Step::Hole { .. }) => continue,
+            Ok(Step::End(_)) | Err(_) => break,
+        };
     }
+    first.map(|first| (first, scan.expected()))
 }
 
 /// One beyond the last good record of the pieces so far.
 fn reach(fs: &dyn Filesystem, salt: u32, pieces: &[Piece]) -> u64 {
-    let mut reach = 0;
-    for piece in pieces {
-        let Ok(handle) = again(|| fs.open_read(&piece.file.path)) else {
-            continue;
-        };
-        let start = HEADER_BYTES as u64;
-        let mut scan = Scan::new(handle, salt, start, piece.file.length, piece.first);
-        while let Ok(Step::Record(_) | Step::Hole { .. }) = scan.step() {}
-        if piece.first != u64::MAX {
-            reach = reach.max(scan.expected());
-        }
-    }
-    reach
+    let readable = pieces.iter().filter(|piece| piece.first != u64::MAX);
+    let ends = readable.filter_map(|piece| extent(fs, salt, &piece.file, piece.first));
+    ends.map(|(_, end)| end).max().unwrap_or(0)
 }
 
 /// Which segment holds what. A header voids what earlier segments hold from its `first` on; a
-/// segment whose header cannot be read yields only what no earlier one holds.
+/// segment whose header cannot be read yields only what no earlier one holds. One whose header is
+/// all zeros is no damage: a repair that was cut off leaves such.
 pub(crate) fn lay_out(fs: &dyn Filesystem, salt: u32, files: Vec<SegmentFile>) -> Layout {
     let mut layout = Layout::default();
     for file in files {
         let first = match &file.head {
-            Head::Good(header) => header.first,
-            Head::Zero | Head::Bad => match first_record(fs, salt, &file) {
-                Some(first) => {
-                    layout.damage.push(header_spot(&file));
-                    first.max(reach(fs, salt, &layout.pieces))
-                }
-                None if file.head == Head::Zero => {
-                    layout.unused.push(file);
-                    continue;
-                }
-                None => {
-                    layout.damage.push(header_spot(&file));
-                    u64::MAX
-                }
-            },
+            Head::Good(header) => Some(header.first),
+            Head::Zero | Head::Bad => {
+                let reached = reach(fs, salt, &layout.pieces);
+                extent(fs, salt, &file, 0)
+                    .filter(|(_, end)| *end > reached)
+                    .map(|(first, _)| first.max(reached))
+            }
         };
         layout.pieces.push(Piece {
             file,
-            first,
+            first: first.unwrap_or(u64::MAX),
             upper: u64::MAX,
         });
     }
@@ -167,6 +155,17 @@ pub(crate) fn lay_out(fs: &dyn Filesystem, salt: u32, files: Vec<SegmentFile>) -
     for piece in layout.pieces.iter_mut().rev() {
         piece.upper = upper;
         upper = upper.min(piece.first);
+    }
+    // Without a header and without anything that others do not hold: allocated beforehand, or
+    // left over from a repair that was cut off.
+    let idle = |piece: &Piece| piece.file.head == Head::Zero && piece.first >= piece.upper;
+    let (unused, pieces) = layout.pieces.into_iter().partition(idle);
+    layout.pieces = pieces;
+    layout.unused = unused;
+    for piece in &layout.pieces {
+        if piece.file.head == Head::Bad {
+            layout.damage.push(header_spot(&piece.file));
+        }
     }
     layout
 }

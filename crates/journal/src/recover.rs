@@ -1,7 +1,7 @@
 //! What a start learns from the folder. Damaged bytes never stop it: what can be read is used,
 //! what cannot is reported.
 //!
-//! Nothing is changed on disk here; [`crate::journal`] cuts torn tails and writes the new epoch
+//! Nothing is changed on disk here; [`crate::open`] cuts torn tails and writes the new epoch
 //! afterwards.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -11,85 +11,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use prost::Message;
-use tollgate_model::{Charge, Mark, NodeId, Outcome, Sequence, StreamId, Ticks, Timestamp};
+use tollgate_model::{NodeId, StreamId, Ticks};
 
 use crate::checkpoint::Cover;
 use crate::damage::{DamageKind, DamageReport, DamageSpot};
-use crate::frame::{FrameHead, Kind, salt_of};
+use crate::frame::{FrameHead, salt_of};
 use crate::fs::Filesystem;
 use crate::layout::{Ask, Head, Layout, Reading, SegmentFile, lay_out, list_segments, read_pieces};
+use crate::recovered::{ENTRIES_MAX, Sink};
 use crate::retention::LedgerKeeper;
 use crate::stream::{Sealed, Segment, Stream};
 use crate::twin::Twin;
-use crate::wire::{
-    CheckpointFile, Ledger, LedgerStream, State, TotalsMessage, decode_event, decode_grant,
-    digest_event,
-};
-use crate::{Checkpoint, Totals, Unfinished};
-
-/// Most entries that are handed to the counters; beyond, history counts as incomplete.
-const ENTRIES_MAX: usize = 2_000_000;
-
-/// A mark or charge that is not in the checkpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RecoveredEntry {
-    /// Of which life.
-    pub epoch: u64,
-    /// Of which thread.
-    pub thread: u16,
-    /// Where.
-    pub sequence: Sequence,
-    /// What.
-    pub change: CounterChange,
-}
-
-/// What an entry did to a counter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CounterChange {
-    /// Its mark was raised.
-    Mark(Mark),
-    /// A request on it ended.
-    Charge(Charge),
-}
-
-/// Time whose entries a power cut may have taken, at most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LostSpan {
-    /// Everything before was on disk.
-    pub from: Timestamp,
-    /// This start.
-    pub to: Timestamp,
-}
-
-/// What a start found.
-#[derive(Debug)]
-pub struct Recovered {
-    /// This gateway's name.
-    pub node: NodeId,
-    /// This life; higher than any before.
-    pub epoch: u64,
-    /// Whether the folder was new: nothing is known of the past.
-    pub fresh: bool,
-    /// Whether the last life ended by closing the journal.
-    pub clean: bool,
-    /// The newest checkpoint that can be read.
-    pub checkpoint: Option<Checkpoint>,
-    /// Marks and charges of all entries that the checkpoint does not cover, by epoch, thread and
-    /// sequence. For threads of the checkpoint's own epoch they begin where the first shard asks
-    /// for them; shards that were copied later hold some of them already.
-    pub entries: Vec<RecoveredEntry>,
-    /// Exchanges that were going on; each is to be appended as an event.
-    pub unfinished: Vec<Unfinished>,
-    /// What is broken.
-    pub damage: DamageReport,
-    /// Set after a power cut in fast mode.
-    pub lost_span: Option<LostSpan>,
-    /// No tick written down is later.
-    pub last_tick: Ticks,
-    /// Whether the checkpoint (or, without one, the whole history) and all entries after it could
-    /// be read, so that counters restored from them forget nothing.
-    pub complete: bool,
-}
+use crate::wire::{CheckpointFile, Ledger, LedgerStream, State, TotalsMessage, digest_event};
+use crate::{Checkpoint, RecoveredEntry, Totals};
 
 /// Everything that an open journal is built from.
 pub(crate) struct Recovery {
@@ -252,7 +186,7 @@ impl Recovery {
             self.damage.add(spot);
         }
         self.unused
-            .extend(layout.unused.iter().map(|file| file.path.clone()));
+            .extend(layout.unused.iter().map(|piece| piece.file.path.clone()));
         let kept_from = self.check_front(&layout, known.as_ref());
         let sealed = known.as_ref().filter(|known| known.sealed);
         let replay_from = self.replay_from(epoch, thread);
@@ -434,76 +368,6 @@ impl Recovery {
             if known.next > 0 {
                 self.ledger.gone.push_back(known);
             }
-        }
-    }
-
-    /// The open progress entries as events.
-    pub(crate) fn unfinished(&self) -> Vec<Unfinished> {
-        let mut all: Vec<Unfinished> = Vec::new();
-        for payload in self.open.values() {
-            let Ok((mut event, mut charges)) = decode_event(payload) else {
-                continue;
-            };
-            event.outcome = Outcome::Interrupted;
-            for charge in &mut charges {
-                charge.kept = charge.reserved;
-            }
-            all.push(Unfinished { event, charges });
-        }
-        all.sort_by(|a, b| a.event.id.as_str().cmp(b.event.id.as_str()));
-        all
-    }
-}
-
-/// Takes in what counters need.
-struct Sink<'a> {
-    epoch: u64,
-    thread: u16,
-    entries: &'a mut Vec<RecoveredEntry>,
-    open: &'a mut HashMap<String, Vec<u8>>,
-}
-
-impl Sink<'_> {
-    /// Whether the record could be read.
-    fn take(&mut self, head: &FrameHead, payload: &[u8]) -> bool {
-        match head.kind {
-            Kind::Event => {
-                let Ok(digest) = digest_event(payload) else {
-                    return false;
-                };
-                self.open.remove(&digest.id);
-                for charge in digest.charges {
-                    self.push(head, CounterChange::Charge(charge));
-                }
-            }
-            Kind::Grant => {
-                let Ok(marks) = decode_grant(payload) else {
-                    return false;
-                };
-                for mark in marks {
-                    self.push(head, CounterChange::Mark(mark));
-                }
-            }
-            Kind::Progress => {
-                let Ok(digest) = digest_event(payload) else {
-                    return false;
-                };
-                self.open.insert(digest.id, payload.to_vec());
-            }
-            Kind::Unknown => return false,
-        }
-        true
-    }
-
-    fn push(&mut self, head: &FrameHead, change: CounterChange) {
-        // One beyond the bound tells that it was passed.
-        if self.entries.len() <= ENTRIES_MAX {
-            self.entries.push(RecoveredEntry {
-                epoch: self.epoch,
-                thread: self.thread,
-                sequence: Sequence(head.sequence),
-                change,
-            });
         }
     }
 }

@@ -31,7 +31,8 @@ impl LiveStream {
     /// Makes a segment in full: whoever writes into it later finds the space there.
     pub(crate) fn allocate(&self, shared: &Shared, index: u64) -> Result<Spare, JournalFull> {
         let bytes = shared.options.segment_bytes;
-        if !shared.disk.take(bytes) && !(shared.purge(Some(bytes)) && shared.disk.take(bytes)) {
+        let taken = shared.disk.take(bytes) || shared.purge(Some(bytes)) && shared.disk.take(bytes);
+        if !taken {
             return Err(JournalFull::DiskMax);
         }
         let name = SegmentName {

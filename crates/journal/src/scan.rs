@@ -39,6 +39,18 @@ pub(crate) enum Step {
     End(Tail),
 }
 
+/// What lies behind bytes that are no record.
+enum Found {
+    Record {
+        offset: u64,
+        sequence: u64,
+    },
+    /// And where the last byte is that is not zero.
+    Nothing {
+        last_byte: Option<u64>,
+    },
+}
+
 /// A pass over one segment.
 pub(crate) struct Scan {
     file: Arc<dyn FileHandle>,
@@ -99,27 +111,23 @@ impl Scan {
 
     /// The next record, hole, or the end.
     pub(crate) fn step(&mut self) -> io::Result<Step> {
-        if let Some((head, payload)) = self.record_at(self.position)? {
-            if head.sequence == self.expected {
-                return Ok(self.take(head, payload));
-            }
+        while let Some((head, payload)) = self.record_at(self.position)? {
             if head.sequence > self.expected {
                 return Ok(self.hole(self.position, head.sequence));
             }
+            if head.sequence == self.expected {
+                return Ok(self.take(head, payload));
+            }
+            // Seen before, in this segment or an earlier one.
+            self.position += head.bytes as u64;
         }
         if self.position >= self.end {
             return Ok(Step::End(Tail::Clean));
         }
-        let (found, last_byte) = self.search(self.position)?;
-        if let Some((offset, sequence)) = found {
-            // Beside the process that writes: what is missing here may have been written after
-            // these bytes were read and before the record behind them was.
-            self.window.clear();
-            return Ok(match self.record_at(self.position)? {
-                Some((head, payload)) if head.sequence == self.expected => self.take(head, payload),
-                _ => self.hole(offset, sequence),
-            });
-        }
+        let last_byte = match self.search(self.position)? {
+            Found::Record { offset, sequence } => return self.hole_or_late(offset, sequence),
+            Found::Nothing { last_byte } => last_byte,
+        };
         let bytes = last_byte.map_or(0, |last| last + 1 - self.position);
         Ok(Step::End(match (self.unreadable, bytes) {
             (true, _) => Tail::Unreadable(bytes),
@@ -133,6 +141,16 @@ impl Scan {
         self.position += head.bytes as u64;
         self.expected += 1;
         Step::Record(head)
+    }
+
+    /// A record was found behind bytes that were none. Beside the process that writes, the record
+    /// that is missing may have been written after its place was read and before the one behind.
+    fn hole_or_late(&mut self, offset: u64, sequence: u64) -> io::Result<Step> {
+        self.window.clear();
+        Ok(match self.record_at(self.position)? {
+            Some((head, payload)) if head.sequence == self.expected => self.take(head, payload),
+            _ => self.hole(offset, sequence),
+        })
     }
 
     fn hole(&mut self, offset: u64, sequence: u64) -> Step {
@@ -166,7 +184,7 @@ impl Scan {
 
     /// The first record behind `from` with a sequence not yet seen; and the last byte that is not
     /// zero, where there is no such record.
-    fn search(&mut self, from: u64) -> io::Result<(Option<(u64, u64)>, Option<u64>)> {
+    fn search(&mut self, from: u64) -> io::Result<Found> {
         let mut at = from;
         let mut last_byte = None;
         while at < self.end {
@@ -184,11 +202,14 @@ impl Scan {
                 && let Some((head, _)) = self.record_at(place)?
                 && head.sequence >= self.expected
             {
-                return Ok((Some((place, head.sequence)), None));
+                return Ok(Found::Record {
+                    offset: place,
+                    sequence: head.sequence,
+                });
             }
             at = place + 1;
         }
-        Ok((None, last_byte))
+        Ok(Found::Nothing { last_byte })
     }
 
     /// At least `want` bytes from `offset`, fewer only at the end.

@@ -21,8 +21,8 @@ pub(crate) fn run(shared: &Shared) {
     while shared.signal.wait(Duration::from_micros(left_us)) {
         let started = shared.clock.now().ticks;
         rounds = rounds.wrapping_add(1);
-        shared.round(rounds % RETRY_ROUNDS == 0);
-        if rounds % PURGE_ROUNDS == 0 {
+        shared.round(rounds.is_multiple_of(RETRY_ROUNDS));
+        if rounds.is_multiple_of(PURGE_ROUNDS) {
             shared.purge(None);
         }
         // Rounds start at the stated interval, however long they take.
@@ -82,10 +82,8 @@ impl LiveStream {
             let full = std::mem::take(&mut inner.retired);
             (inner.next, full, inner.active.clone())
         };
-        let files = full.iter().chain(&active);
-        let result = files
-            .map(|active| again(|| active.file.sync_data()))
-            .collect::<std::io::Result<()>>();
+        let mut files = full.iter().chain(&active);
+        let result = files.try_for_each(|active| again(|| active.file.sync_data()));
         let mut inner = lock(&self.inner);
         let Err(error) = result else {
             inner.syncing.bytes.clear();

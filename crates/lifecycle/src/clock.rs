@@ -40,13 +40,6 @@ impl SystemClock {
         }
     }
 
-    /// Makes every later reading at least `tick`. Called once what an earlier process wrote down
-    /// is known; before windows are restored.
-    pub fn raise_to(&self, tick: Ticks) {
-        let needed = tick.0.saturating_sub(self.elapsed_us());
-        self.base_us.fetch_max(needed, Ordering::AcqRel);
-    }
-
     fn elapsed_us(&self) -> u64 {
         let elapsed = monotonic().saturating_duration_since(self.started);
         u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX)
@@ -54,6 +47,11 @@ impl SystemClock {
 }
 
 impl Clock for SystemClock {
+    fn raise_to(&self, tick: Ticks) {
+        let needed = tick.0.saturating_sub(self.elapsed_us());
+        self.base_us.fetch_max(needed, Ordering::AcqRel);
+    }
+
     fn now(&self) -> Now {
         let base_us = self.base_us.load(Ordering::Acquire);
         Now {

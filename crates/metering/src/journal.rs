@@ -1,16 +1,21 @@
-//! A journal on disk: the open one of this process as a [`BatchSource`] and a [`JournalView`], the
-//! folder of another one as a [`JournalView`].
+//! The journal of this process, or one in a folder, as a [`BatchSource`] and a [`JournalView`].
 
-use std::sync::{Mutex, PoisonError};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
-use tollgate_journal::{Entry, Folder, JournalError, Range, ReadError, Reader};
+use tollgate_journal::{Entry, Filesystem, Folder, Range, ReadError, Reader};
 use tollgate_model::{NodeId, Sequence, StreamId};
 use tollgate_store::{IngestedEvent, OutcomeTotals};
 
 use crate::{
     BatchSource, Changed, CheckpointView, Chunk, JournalView, SourceError, StreamEnd, StreamTotals,
 };
+
+/// Events of one read while everything is gone through.
+const CHUNK_EVENTS: usize = 5_000;
+/// Bytes of one read.
+const CHUNK_BYTES: usize = 16 << 20;
 
 /// A gateway's own journal, while it is open.
 pub struct LocalJournal {
@@ -82,25 +87,6 @@ fn chunk_of(from: Sequence, read: Result<Range, ReadError>) -> Result<Chunk, Sou
     }
 }
 
-/// The sum over all streams, and where each ends.
-fn sum_of(streams: Vec<tollgate_journal::StreamTotals>) -> StreamTotals {
-    let mut answer = StreamTotals::default();
-    for of_stream in streams {
-        answer.totals.merge(&OutcomeTotals {
-            events: of_stream.totals.events,
-            units: of_stream.totals.units,
-        });
-        match of_stream.id {
-            Some(stream) => answer.streams.push(StreamEnd {
-                stream,
-                end: of_stream.next,
-            }),
-            None => answer.has_unlisted = true,
-        }
-    }
-    answer
-}
-
 /// The events of a range; grants and progress entries leave gaps.
 fn events_of(range: Range) -> Chunk {
     let events = range
@@ -170,53 +156,102 @@ impl JournalView for LocalJournal {
         Ok(held.clone())
     }
 
-    fn read(
+    fn each_event(
         &self,
         stream: &StreamId,
         from: Sequence,
-        events_max: usize,
-        bytes_max: usize,
-    ) -> Result<Chunk, SourceError> {
-        self.chunk(stream, from, events_max, bytes_max)
+        to: Sequence,
+        show: &mut dyn FnMut(&IngestedEvent),
+    ) -> Result<(), SourceError> {
+        let read = |at| self.chunk(stream, at, CHUNK_EVENTS, CHUNK_BYTES);
+        read_through(from, to, read, show)
     }
 }
 
-/// The folder of a journal that another process has open, or that nobody has.
-pub struct JournalFolder(Folder);
+/// Reads chunk after chunk and shows the events of `from..to`.
+fn read_through(
+    from: Sequence,
+    to: Sequence,
+    read: impl Fn(Sequence) -> Result<Chunk, SourceError>,
+    show: &mut dyn FnMut(&IngestedEvent),
+) -> Result<(), SourceError> {
+    let mut at = from;
+    while at < to {
+        let chunk = read(at)?;
+        let inside = chunk.events.iter().filter(|taken| taken.sequence < to);
+        inside.for_each(&mut *show);
+        if chunk.next <= at {
+            break;
+        }
+        at = chunk.next;
+    }
+    Ok(())
+}
 
-impl JournalFolder {
-    /// Over the folder.
-    #[must_use]
-    pub fn new(folder: Folder) -> Self {
-        Self(folder)
+/// The sum over all streams, and where each ends.
+fn sum_of(streams: Vec<tollgate_journal::StreamTotals>) -> StreamTotals {
+    let mut answer = StreamTotals::default();
+    for of_stream in streams {
+        answer.totals.merge(&OutcomeTotals {
+            events: of_stream.totals.events,
+            units: of_stream.totals.units,
+        });
+        match of_stream.id {
+            Some(stream) => answer.streams.push(StreamEnd {
+                stream,
+                end: of_stream.next,
+            }),
+            None => answer.has_unlisted = true,
+        }
+    }
+    answer
+}
+
+/// The journal in a folder, read without opening it: also while another process has it open.
+pub struct FolderJournal(Folder);
+
+impl FolderJournal {
+    /// The journal in `dir`; `None` where no gateway has ever opened one.
+    ///
+    /// # Errors
+    /// [`SourceError`] when the folder cannot be read.
+    pub fn find(fs: Arc<dyn Filesystem>, dir: &Path) -> Result<Option<Self>, SourceError> {
+        let found = Folder::open(fs, dir).map_err(failed)?;
+        Ok(found.map(Self))
     }
 }
 
-impl JournalView for JournalFolder {
+fn failed(error: tollgate_journal::JournalError) -> SourceError {
+    SourceError(Box::new(error))
+}
+
+impl JournalView for FolderJournal {
     fn node(&self) -> NodeId {
         self.0.node().clone()
     }
 
     fn totals(&self) -> Result<StreamTotals, SourceError> {
-        let failed = |error: JournalError| SourceError(Box::new(error));
         self.0.totals().map(sum_of).map_err(failed)
     }
 
     fn checkpoint(&self) -> Result<Option<CheckpointView>, SourceError> {
-        let view = |checkpoint: tollgate_journal::Checkpoint| CheckpointView {
-            epoch: checkpoint.epoch,
-            shards: checkpoint.shards,
-        };
-        Ok(self.0.checkpoint().map(view))
+        Ok(self.0.checkpoint().map(|found| CheckpointView {
+            epoch: found.epoch,
+            shards: found.shards,
+        }))
     }
 
-    fn read(
+    fn each_event(
         &self,
         stream: &StreamId,
         from: Sequence,
-        events_max: usize,
-        bytes_max: usize,
-    ) -> Result<Chunk, SourceError> {
-        chunk_of(from, self.0.read(stream, from, events_max, bytes_max))
+        to: Sequence,
+        show: &mut dyn FnMut(&IngestedEvent),
+    ) -> Result<(), SourceError> {
+        let read = |at| {
+            let range = self.0.read(stream, at, CHUNK_EVENTS, CHUNK_BYTES);
+            chunk_of(at, range)
+        };
+        read_through(from, to, read, show)
     }
 }

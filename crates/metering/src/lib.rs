@@ -33,7 +33,7 @@ mod tests;
 pub use error::{Lag, MeteringError, MeteringResult};
 pub use fold::{Folded, LABEL_NAMES_MAX, LABEL_VALUES_MAX, LabelValues, fold};
 pub use ingest::Ingest;
-pub use journal::{JournalFolder, LocalJournal};
+pub use journal::{FolderJournal, LocalJournal};
 pub use reconcile::{
     CheckpointView, JournalView, ReconcileLine, ReconcileOptions, ReconcileReport, StreamTotals,
     reconcile,

@@ -15,6 +15,10 @@ pub struct Now {
 pub trait Clock: Send + Sync {
     /// Both clocks, read together.
     fn now(&self) -> Now;
+
+    /// Lets no later reading have a smaller tick: called once with the last tick that an earlier
+    /// process wrote down, before windows are restored. A clock that is set by hand may ignore it.
+    fn raise_to(&self, _tick: Ticks) {}
 }
 
 /// The source of ids and secrets.

@@ -14,7 +14,7 @@ use crate::options::Options;
 const STATEMENTS_KEPT: usize = 128;
 /// Longest wait of the checkpointer for readers to let go of the log, in milliseconds. While it
 /// waits the writer waits too, so this is short; the next checkpoint tries again.
-const CHECKPOINT_WAIT_MS: u64 = 100;
+const CHECKPOINT_WAIT_MS: u64 = 20;
 
 /// The connection that writes.
 pub(crate) fn open_writer(path: &Path, options: &Options) -> Worked<Connection> {

@@ -109,18 +109,18 @@ impl std::fmt::Debug for Queue {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::{Sender, channel};
+    use std::sync::mpsc::{SyncSender, sync_channel};
 
     use super::*;
 
-    fn says(name: &'static str, to: &Sender<&'static str>) -> Job {
+    fn says(name: &'static str, to: &SyncSender<&'static str>) -> Job {
         let to = to.clone();
         Box::new(move |_| to.send(name).unwrap())
     }
 
     #[test]
     fn commands_go_before_batches_and_each_lane_keeps_its_order() {
-        let (to, said) = channel();
+        let (to, said) = sync_channel(8);
         let queue = Queue::new(9, 9);
         for (lane, name) in [
             (Lane::Batch, "batch 1"),
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_full_lane_refuses_and_leaves_the_other_alone() {
-        let (to, _said) = channel();
+        let (to, _said) = sync_channel(8);
         let queue = Queue::new(1, 1);
         queue.try_push(Lane::Batch, says("", &to)).unwrap();
         let full = queue.try_push(Lane::Batch, says("", &to));
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn an_abandoned_queue_drops_what_waits_and_takes_no_more() {
-        let (to, said) = channel();
+        let (to, said) = sync_channel(8);
         let queue = Queue::new(9, 9);
         queue.try_push(Lane::Command, says("", &to)).unwrap();
         queue.abandon();

@@ -79,3 +79,40 @@ pub(crate) mod usage {
     pub(crate) const PUT_STREAM: &str = include_str!("../queries/usage/put_stream.sql");
     pub(crate) const TOTAL_UNITS: &str = include_str!("../queries/usage/total_units.sql");
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use rusqlite::Connection;
+
+    fn files_below(folder: &Path) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                files.extend(files_below(&path));
+            } else {
+                files.push(path);
+            }
+        }
+        files
+    }
+
+    #[test]
+    fn every_query_file_is_used_and_fits_the_schema() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        crate::migrate::migrate(&mut connection).unwrap();
+        let files = files_below(&Path::new(env!("CARGO_MANIFEST_DIR")).join("queries"));
+        assert!(files.len() > 40);
+        for file in files {
+            let text = std::fs::read_to_string(&file).unwrap();
+            if let Err(error) = connection.prepare(&text) {
+                panic!("{}: {error}", file.display());
+            }
+            let below = file.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap();
+            let included = include_str!("sql.rs").contains(below.to_str().unwrap());
+            assert!(included, "{} is not included", below.display());
+        }
+    }
+}

@@ -13,12 +13,9 @@ use rusqlite::Connection;
 use crate::failure::{Failure, Worked};
 use crate::queue::Queue;
 
-/// Pages in the log from which on it is checkpointed while writing goes on (32 MiB). Pages that
-/// many batches change are copied into the database once per checkpoint, so this is not small.
+/// Pages in the log from which on it is checkpointed (32 MiB). Pages that many batches change are
+/// copied into the database once per checkpoint, so this is not small.
 const LOG_PAGES_CHECKPOINT: i32 = 8_192;
-/// Pages in the log from which on writing waits until all of it is in the database (128 MiB), so
-/// that the log begins anew instead of growing.
-const LOG_PAGES_RESTART: i32 = 32_768;
 
 /// Handles of all threads; joined when the store is dropped.
 #[derive(Debug, Default)]
@@ -105,18 +102,62 @@ impl Drop for AbandonedAtEnd {
 }
 
 fn checkpoint_when_nudged(connection: &Connection, nudged: &Receiver<i32>) {
-    for pages in nudged {
-        if let Err(error) = checkpoint(connection, pages) {
-            tracing::warn!(%error, log_pages = pages, "the store's log was not checkpointed");
+    for log_pages in nudged {
+        if let Err(error) = checkpoint(connection) {
+            tracing::warn!(%error, log_pages, "the store's log was not checkpointed");
         }
     }
 }
 
-fn checkpoint(connection: &Connection, pages: i32) -> rusqlite::Result<()> {
+fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
+    // Most is copied while writing goes on; then the writer waits for the little that it added
+    // meanwhile, so that the log begins anew instead of growing. Where a reader still needs the
+    // log, that step does nothing and the next nudge tries again.
     connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", (), |_| Ok(()))?;
-    if pages >= LOG_PAGES_RESTART {
-        // Little is left after the passive one, so the writer waits for that little only.
-        connection.query_row("PRAGMA wal_checkpoint(RESTART)", (), |_| Ok(()))?;
+    connection.query_row("PRAGMA wal_checkpoint(RESTART)", (), |_| Ok(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Options, connection};
+
+    #[test]
+    fn the_log_begins_anew_once_all_of_it_is_in_the_database() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.db");
+        let mut writer = connection::open_writer(&path, &Options::default()).unwrap();
+        let checkpointer = connection::open_checkpointer(&path).unwrap();
+        let pages = Arc::new(AtomicI32::new(0));
+        let seen = Arc::clone(&pages);
+        writer
+            .wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages| {
+                seen.store(pages, Ordering::Relaxed);
+                Ok(())
+            }))
+            .unwrap();
+        writer.execute_batch("CREATE TABLE t (x)").unwrap();
+        let add = "INSERT INTO t VALUES (randomblob(100000))";
+        for _ in 0..5 {
+            writer.execute_batch(add).unwrap();
+        }
+        let grown = pages.load(Ordering::Relaxed);
+        assert!(grown > 100, "the writer does not checkpoint on its own");
+        checkpoint(&checkpointer).unwrap();
+        writer.execute_batch(add).unwrap();
+        assert!(pages.load(Ordering::Relaxed) < grown);
     }
-    Ok(())
+
+    #[test]
+    fn a_thread_that_ends_early_answers_its_callers() {
+        let queue = Arc::new(Queue::new(9, 9));
+        let mut threads = Threads::default();
+        let connection = Connection::open_in_memory().unwrap();
+        threads.start_reader(0, connection, &queue).unwrap();
+        let dies = Box::new(|_: &mut Connection| panic!("on purpose"));
+        queue.try_push(crate::queue::Lane::Command, dies).unwrap();
+        threads.join();
+        let late = queue.try_push(crate::queue::Lane::Command, Box::new(|_| ()));
+        assert!(matches!(late, Err(Failure::Stopped)));
+    }
 }

@@ -40,7 +40,10 @@ impl Platform {
             (None, Some(path)) => format!("http://{}", config::load(path)?.platform_listen),
             (None, None) => "http://127.0.0.1:8081".to_owned(),
         };
-        let token = args.token.clone().or_else(|| std::env::var("TOLLGATE_ADMIN_TOKEN").ok());
+        let token = args
+            .token
+            .clone()
+            .or_else(|| std::env::var("TOLLGATE_ADMIN_TOKEN").ok());
         Self::new(&url, token)
     }
 
@@ -53,7 +56,11 @@ impl Platform {
             bail!("the platform's address must begin with http:// (got {url})");
         }
         let http = reqwest::Client::builder().timeout(ANSWER_TIMEOUT).build()?;
-        Ok(Self { http, url: url.trim_end_matches('/').to_owned(), token })
+        Ok(Self {
+            http,
+            url: url.trim_end_matches('/').to_owned(),
+            token,
+        })
     }
 
     /// Asks a question.
@@ -76,14 +83,19 @@ impl Platform {
         query: &[(&str, String)],
         body: Body,
     ) -> anyhow::Result<Value> {
-        let mut request = self.http.request(method, format!("{}{path}", self.url)).query(query);
+        let mut request = self
+            .http
+            .request(method, format!("{}{path}", self.url))
+            .query(query);
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }
         request = match body {
             Body::Empty => request,
             Body::Json(value) => request.json(&value),
-            Body::Toml(text) => request.header("content-type", "application/toml").body(text),
+            Body::Toml(text) => request
+                .header("content-type", "application/toml")
+                .body(text),
         };
         let answer = request.send().await.with_context(|| {
             format!(
@@ -93,7 +105,10 @@ impl Platform {
             )
         })?;
         let status = answer.status();
-        let text = answer.text().await.context("the platform's answer broke off")?;
+        let text = answer
+            .text()
+            .await
+            .context("the platform's answer broke off")?;
         if status.is_success() {
             if text.is_empty() {
                 return Ok(Value::Null);
@@ -101,7 +116,11 @@ impl Platform {
             return serde_json::from_str(&text).context("the platform's answer is not JSON");
         }
         let status = status.as_u16();
-        Err(Refused { status, words: refusal(status, &text) }.into())
+        Err(Refused {
+            status,
+            words: refusal(status, &text),
+        }
+        .into())
     }
 }
 
@@ -119,15 +138,27 @@ fn refusal(status: u16, text: &str) -> String {
     let Ok(problem) = serde_json::from_str::<Value>(text) else {
         return format!("the platform answered {status}");
     };
-    let field = |name: &str| problem.get(name).and_then(Value::as_str).unwrap_or_default();
+    let field = |name: &str| {
+        problem
+            .get(name)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
     let mut words = format!("{} ({status} {})", field("detail"), field("code"));
     if status == 401 {
         words.push_str("\nGive a token with --token or TOLLGATE_TOKEN; `tollgate admin token create` makes one.");
     }
-    for error in problem.get("errors").and_then(Value::as_array).into_iter().flatten() {
+    for error in problem
+        .get("errors")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
         let part = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default();
         let place = match (error.get("line"), error.get("column")) {
-            (Some(line), Some(column)) if line.is_u64() => format!("line {line}, column {column}: "),
+            (Some(line), Some(column)) if line.is_u64() => {
+                format!("line {line}, column {column}: ")
+            }
             _ => String::new(),
         };
         words.push_str(&format!("\n  {place}{}: {}", part("field"), part("detail")));
@@ -145,7 +176,10 @@ mod tests {
             {"field":"plan \"free\": quota.units","detail":"not a number","line":3,"column":9},
             {"field":"name","detail":"missing"}]}"#;
         let words = refusal(400, text);
-        assert!(words.contains("2 problems (400 request_invalid)"), "{words}");
+        assert!(
+            words.contains("2 problems (400 request_invalid)"),
+            "{words}"
+        );
         assert!(words.contains("line 3, column 9: plan \"free\": quota.units: not a number"));
         assert!(words.contains("\n  name: missing"));
     }

@@ -32,12 +32,16 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             output::note(format!("tollgate: {error:#}"));
-            let refused_input =
-                error.downcast_ref::<client::Refused>().is_some_and(|refused| refused.status == 400);
-            let misconfigured = refused_input
-                || error.is::<Misconfigured>()
-                || error.is::<config::ConfigError>();
-            if misconfigured { ExitCode::from(EXIT_MISCONFIGURED) } else { ExitCode::FAILURE }
+            let refused_input = error
+                .downcast_ref::<client::Refused>()
+                .is_some_and(|refused| refused.status == 400);
+            let misconfigured =
+                refused_input || error.is::<Misconfigured>() || error.is::<config::ConfigError>();
+            if misconfigured {
+                ExitCode::from(EXIT_MISCONFIGURED)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }
@@ -64,5 +68,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
 
 /// Runs a command that asks over the network or the store.
 fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(work)
 }

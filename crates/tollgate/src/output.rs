@@ -43,14 +43,23 @@ fn ignore_closed_pipe(written: std::io::Result<()>) -> anyhow::Result<()> {
 /// As [`line`].
 pub fn table(headers: &[&str], rows: Vec<Vec<String>>) -> anyhow::Result<()> {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled);
     let right = |n: usize| headers.get(n).is_some_and(|header| header.starts_with('>'));
     let cell = |n: usize, text: &str| {
-        let alignment = if right(n) { CellAlignment::Right } else { CellAlignment::Left };
+        let alignment = if right(n) {
+            CellAlignment::Right
+        } else {
+            CellAlignment::Left
+        };
         Cell::new(text).set_alignment(alignment)
     };
     table.set_header(
-        headers.iter().enumerate().map(|(n, header)| cell(n, header.trim_start_matches('>'))),
+        headers
+            .iter()
+            .enumerate()
+            .map(|(n, header)| cell(n, header.trim_start_matches('>'))),
     );
     for row in rows {
         table.add_row(row.iter().enumerate().map(|(n, text)| cell(n, text)));
@@ -71,7 +80,8 @@ pub fn plain(value: &Value) -> String {
 /// The value at a dotted path.
 #[must_use]
 pub fn at<'a>(value: &'a Value, path: &str) -> &'a Value {
-    path.split('.').fold(value, |value, name| value.get(name).unwrap_or(&Value::Null))
+    path.split('.')
+        .fold(value, |value, name| value.get(name).unwrap_or(&Value::Null))
 }
 
 /// One row of a table from the dotted paths of its columns.

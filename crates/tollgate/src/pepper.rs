@@ -52,7 +52,10 @@ pub fn find(journal_dir: &Path) -> anyhow::Result<Option<Pepper>> {
 }
 
 fn path_beside(journal_dir: &Path) -> PathBuf {
-    journal_dir.parent().unwrap_or(Path::new(".")).join("pepper")
+    journal_dir
+        .parent()
+        .unwrap_or(Path::new("."))
+        .join("pepper")
 }
 
 fn make(path: &Path, ids: &dyn IdGen) -> anyhow::Result<Pepper> {
@@ -91,8 +94,16 @@ mod tests {
         let journal = folder.path().join("journal");
         let ids = tollgate_lifecycle::SystemIds;
         let first = load(&journal, &ids).unwrap();
-        assert_eq!(load(&journal, &ids).unwrap().check_value(), first.check_value());
+        assert_eq!(
+            load(&journal, &ids).unwrap().check_value(),
+            first.check_value()
+        );
         std::fs::write(folder.path().join("pepper"), "short").unwrap();
-        assert!(load(&journal, &ids).unwrap_err().to_string().contains("damaged"));
+        assert!(
+            load(&journal, &ids)
+                .unwrap_err()
+                .to_string()
+                .contains("damaged")
+        );
     }
 }

@@ -45,6 +45,7 @@ quota = { units = 4, every = "month", on_exceeded = "block" }
 [[plan]]
 id = "large"
 name = "Large"
+scopes = ["widgets:read"]
 quota = { units = 70000, every = "month", on_exceeded = "block" }
 
 [[organization]]
@@ -336,7 +337,7 @@ async fn usage_of_the_last_seven_days_adds_up() -> anyhow::Result<()> {
         let values = points.iter().filter_map(|point| point.get(field)?.as_u64());
         values.sum()
     };
-    assert_eq!((sum("requests"), sum("units"), sum("denied")), (7, 0, 2));
+    assert_eq!((sum("requests"), sum("units"), sum("denied")), (7, 5, 2));
 
     let path = "/api/v1/usage/stats?range=24h&subscription_id=acme-minutely";
     let stats = binary.get(path).await?;

@@ -1,10 +1,12 @@
+//! Which limits apply, by table.
+
 use super::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tollgate_model::{
-    ApiId, CountersLost, EncodedSlash, JournalFull, KeyHash, KeyId, KeyState, LimitId, Mode,
-    OnExceeded, OrganizationId, PlanId, RouteTemplate, StaleCatalog, StatusSet, SubscriptionId,
-    SubscriptionState, Unlisted,
+    ApiId, CountersLost, EncodedSlash, JournalFull, KeyHash, KeyId, KeyState, LimitId, LimitUse,
+    Mode, OnExceeded, OrganizationId, PlanId, RateLimit, RouteTemplate, StaleCatalog, StatusSet,
+    SubscriptionId, SubscriptionState, Unlisted,
 };
 
 fn now(text: &str) -> Now {

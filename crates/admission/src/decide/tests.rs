@@ -1,3 +1,5 @@
+//! Decisions by table, and against a naive log.
+
 use super::*;
 use crate::name::Length;
 use crate::window::slot_at;

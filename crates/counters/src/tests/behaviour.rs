@@ -1,3 +1,5 @@
+//! What one caller sees.
+
 use super::*;
 use crate::{SHARDS, Totals};
 use tollgate_model::{CounterKind, DenialCode};

@@ -1,3 +1,5 @@
+//! Many threads on few counters: admitted is exactly the limit.
+
 use super::*;
 use crate::SHARDS;
 use parking_lot::Mutex;

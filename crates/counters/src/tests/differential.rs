@@ -1,3 +1,5 @@
+//! Against a naive sliding log, at random times.
+
 use super::*;
 use proptest::prelude::*;
 use tollgate_admission::slot_at;

@@ -178,6 +178,8 @@ pub(crate) struct Streamed {
     left: Option<u64>,
     /// The end has been recorded.
     ended: bool,
+    /// The upstream broke off; told after what came before has had its turn to leave.
+    broken: bool,
     /// The last frame, held back until its record is synced.
     held: Option<(Option<Frame<Bytes>>, Synced)>,
 }
@@ -190,6 +192,7 @@ impl Streamed {
             connection: Some(connection),
             ending,
             ended: false,
+            broken: false,
             held: None,
         }
     }
@@ -232,10 +235,7 @@ impl Streamed {
         }
     }
 
-    fn poll_held(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let synced = match &mut self.held {
             Some((_, synced)) => ready!(synced.as_mut().poll(cx)),
             None => true,
@@ -255,6 +255,9 @@ impl Streamed {
         if self.held.is_some() {
             return self.poll_held(cx);
         }
+        if self.broken {
+            return Poll::Ready(Some(Err(BodyError::Upstream)));
+        }
         if self.ended {
             return Poll::Ready(None);
         }
@@ -262,11 +265,7 @@ impl Streamed {
             None => return self.end(None, cx),
             Some(Err(error)) => {
                 tracing::debug!(%error, "upstream broke off");
-                self.ended = true;
-                self.connection = None;
-                // Nobody waits for this record: the answer is broken off, not ended.
-                let _unawaited = self.ending.exchange().finish(Outcome::UpstreamError);
-                return Poll::Ready(Some(Err(BodyError::Upstream)));
+                return self.break_off(cx);
             }
             Some(Ok(frame)) => frame,
         };
@@ -278,6 +277,18 @@ impl Streamed {
                 self.end(last, cx)
             }
         }
+    }
+
+    /// Records the break. hyper drops what it has not sent when a body fails, so the failure is
+    /// told one turn later.
+    fn break_off(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.broken = true;
+        self.ended = true;
+        self.connection = None;
+        // Nobody waits for this record: the answer is broken off, not ended.
+        let _unawaited = self.ending.exchange().finish(Outcome::UpstreamError);
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn data(
@@ -324,7 +335,9 @@ impl Body for AnswerBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(bytes) => bytes.is_none(),
-            Self::Streamed(streamed) => streamed.ended && streamed.held.is_none(),
+            Self::Streamed(streamed) => {
+                streamed.ended && streamed.held.is_none() && !streamed.broken
+            }
         }
     }
 

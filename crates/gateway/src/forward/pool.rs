@@ -44,7 +44,8 @@ pub(crate) enum ConnectError {
 }
 
 /// What a sent request came back with.
-pub(crate) type SendResult = Result<Response<Incoming>, hyper::client::conn::TrySendError<Request<RequestBody>>>;
+pub(crate) type SendResult =
+    Result<Response<Incoming>, hyper::client::conn::TrySendError<Request<RequestBody>>>;
 
 /// One connection and the machine that moves its bytes.
 pub(crate) struct UpstreamConnection {

@@ -2,9 +2,7 @@
 
 use std::net::IpAddr;
 
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, HeaderName, TE, TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, Uri, Version};
@@ -201,7 +199,10 @@ mod tests {
 
     #[test]
     fn the_upstream_is_told_who_calls_and_from_where() {
-        let told = told(&[("host", "api.example.com"), ("x-request-id", "mine")], |_| {});
+        let told = told(
+            &[("host", "api.example.com"), ("x-request-id", "mine")],
+            |_| {},
+        );
         for (name, value) in [
             ("x-tollgate-subscription", "sub"),
             ("x-tollgate-organization", "org"),

@@ -8,7 +8,7 @@ use std::task::Poll;
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::response::Parts as AnswerParts;
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::{HeaderValue, Method, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use tollgate_admission::parse_stated_cost;
@@ -42,7 +42,9 @@ pub(crate) async fn forward(
     let Some(upstream) = worker.choose(&api.upstreams) else {
         return refuse(&exchange, DenialCode::UpstreamUnreachable).await;
     };
-    let plain_get = parts.method == Method::GET && incoming.is_end_stream();
+    let plain_get = parts.method == Method::GET
+        && parts.version == Version::HTTP_11
+        && incoming.is_end_stream();
     let upgrade = requested_upgrade(&parts.headers).filter(|_| plain_get);
     let asked_upgrade = parts.headers.contains_key(UPGRADE);
     let body = RequestBody::new(incoming, api.body_bytes_max, Rc::clone(exchange.traffic()));
@@ -158,11 +160,17 @@ async fn refuse(exchange: &Exchange, code: DenialCode) -> Result<Response<Answer
     let (outcome, detail) = match code {
         DenialCode::BodyTooLarge => (Outcome::Denied, "The body is longer than this API takes."),
         DenialCode::RequestInvalid => (Outcome::ClientClosed, "The body is malformed."),
-        DenialCode::UpstreamTimeout => (Outcome::UpstreamError, "The upstream did not answer in time."),
+        DenialCode::UpstreamTimeout => (
+            Outcome::UpstreamError,
+            "The upstream did not answer in time.",
+        ),
         DenialCode::UpstreamUnreachable => {
             (Outcome::UpstreamError, "The upstream cannot be reached.")
         }
-        _ => (Outcome::UpstreamError, "The upstream broke off or answered nonsense."),
+        _ => (
+            Outcome::UpstreamError,
+            "The upstream broke off or answered nonsense.",
+        ),
     };
     let metrics = &facts.route.owner().metrics;
     if outcome == Outcome::UpstreamError {

@@ -114,9 +114,7 @@ async fn exchange_heads(
             if !upload.still_moves(exchange.traffic(), now) {
                 return Poll::Ready(None);
             }
-            timer
-                .as_mut()
-                .reset(tokio::time::Instant::now() + timeout);
+            timer.as_mut().reset(tokio::time::Instant::now() + timeout);
         }
         Poll::Pending
     })

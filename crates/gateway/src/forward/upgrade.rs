@@ -94,7 +94,8 @@ impl Tunnel {
         }
     }
 
-    /// Moves bytes both ways and counts them; ready when both directions have ended.
+    /// Moves bytes both ways and counts them; ready when both directions have ended, or a
+    /// WebSocket's server has.
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -116,6 +117,9 @@ impl Tunnel {
         match (up, down) {
             (Poll::Ready(Err(e)), _) | (_, Poll::Ready(Err(e))) => Poll::Ready(Err(e)),
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Ok(())),
+            // A WebSocket server that has closed reads no more; a client that keeps its own end
+            // open would keep the tunnel, and its record, waiting.
+            (_, Poll::Ready(Ok(()))) if self.frames.is_some() => Poll::Ready(Ok(())),
             _ => Poll::Pending,
         }
     }

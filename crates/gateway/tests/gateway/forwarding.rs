@@ -28,6 +28,7 @@ fn a_call_is_forwarded_and_told_where_its_limits_stand() {
     assert!(time.parse::<f64>().is_ok(), "{time}");
 
     let seen = &world.upstream.seen()[0];
+    assert_eq!(seen.method, "GET");
     assert_eq!(seen.target, "/v1/widgets?q=a%2Fb//..");
     let id = answer.header("x-request-id").unwrap();
     for (name, value) in [

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tollgate_model::Outcome;
 
-use crate::world::{KEY, Wish, World, per_minute};
+use crate::world::{KEY, Wish, World, gist, per_minute};
 
 #[test]
 fn draining_closes_idle_connections_lets_requests_end_and_seals() {
@@ -53,11 +53,66 @@ fn counters_and_records_outlive_a_clean_stop() {
 }
 
 #[test]
-fn nothing_is_accepted_before_the_gateway_is_opened() {
-    let world = World::new();
+fn requests_wait_until_the_gateway_is_opened() {
+    let world = World::with(Wish {
+        closed: true,
+        ..Wish::default()
+    });
+    assert!(!world.gateway().is_ready());
+    let mut early = world.client();
+    early.send(format!(
+        "GET /v1/x HTTP/1.1\r\nhost: a\r\nx-api-key: {KEY}\r\n\r\n"
+    ));
+    world.publish();
     assert!(world.gateway().is_ready());
     assert!(world.handle.is_ready());
-    assert!(world.dir().exists());
+    assert_eq!(early.answer().status, 200);
+}
+
+#[test]
+fn a_kill_loses_no_answered_request_and_never_admits_more_than_the_limit() {
+    let mut world = World::with(Wish {
+        catalog: Some(|catalog| {
+            let plan = catalog.plans.values_mut().next().unwrap();
+            std::sync::Arc::make_mut(plan).limits = vec![per_minute(30)];
+        }),
+        ..Wish::default()
+    });
+    let mut answered = 0;
+    for _ in 0..4 {
+        for _ in 0..5 {
+            answered += usize::from(world.call("/v1/x").status == 200);
+        }
+        world.crash();
+        assert_eq!(world.events().len(), answered);
+        assert!(world.in_window() >= answered as u64);
+    }
+    let more = (0..40)
+        .filter(|_| world.call("/v1/x").status == 200)
+        .count();
+    assert!(answered + more <= 30, "{answered} + {more}");
+    // Each kill costs at most the grant that was not used: one unit at this limit.
+    assert!(answered + more >= 30 - 4, "{answered} + {more}");
+}
+
+#[test]
+fn an_exchange_that_a_kill_broke_off_is_recorded_from_its_last_progress() {
+    let mut world = World::new();
+    let mut client = world.client();
+    client.send(format!(
+        "GET /v1/stream HTTP/1.1\r\nhost: a\r\nx-api-key: {KEY}\r\n\r\n"
+    ));
+    client.head().unwrap();
+    client.chunk(&mut Vec::new());
+    world.pass(Duration::from_secs(61));
+    world.wait_for_progress();
+    world.crash();
+    assert_eq!(world.gateway().interrupted(), 1);
+    let event = world.the_event();
+    assert_eq!(gist(&event), (Outcome::Interrupted, 200, 1));
+    assert_eq!(event.bytes_out, 3);
+    // Beside its unit what was granted and not used, a 64th of the quota.
+    assert!((1..=15).contains(&world.used()), "{}", world.used());
 }
 
 #[test]
@@ -78,14 +133,21 @@ fn connections_beyond_an_addresss_share_are_told_and_closed() {
 }
 
 #[test]
-fn a_client_that_says_nothing_is_closed_after_its_deadline() {
+fn clients_that_say_nothing_for_too_long_are_closed() {
     let world = World::new();
     let mut silent = world.client();
     let mut slow = world.client();
     slow.send("GET /v1/x HT");
+    let mut idle = world.client();
+    idle.get("/v1/x", &[]);
+    world.pass(Duration::from_secs(6));
     assert!(silent.is_closed());
+    world.pass(Duration::from_secs(5));
     assert!(slow.is_closed());
-    assert!(world.events().is_empty());
+    assert_eq!(idle.get("/v1/x", &[]).status, 401);
+    world.pass(Duration::from_secs(76));
+    assert!(idle.is_closed());
+    assert_eq!(world.events().len(), 2);
 }
 
 #[test]

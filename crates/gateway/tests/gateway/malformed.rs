@@ -27,8 +27,16 @@ fn broken_or_ambiguous_heads_are_400_and_reach_no_upstream() {
     let post = "POST /v1/x HTTP/1.1";
     let get = "GET /v1/x HTTP/1.1";
     let cases = [
-        request(post, "content-length: 3\r\ntransfer-encoding: chunked\r\n", "0\r\n\r\n"),
-        request(post, "transfer-encoding: chunked\r\ncontent-length: 3\r\n", "0\r\n\r\n"),
+        request(
+            post,
+            "content-length: 3\r\ntransfer-encoding: chunked\r\n",
+            "0\r\n\r\n",
+        ),
+        request(
+            post,
+            "transfer-encoding: chunked\r\ncontent-length: 3\r\n",
+            "0\r\n\r\n",
+        ),
         request(post, "content-length: 3\r\ncontent-length: 3\r\n", "abc"),
         request(post, "content-length: 3\r\ncontent-length: 4\r\n", "abcd"),
         request(post, "content-length: +3\r\n", "abc"),
@@ -36,9 +44,17 @@ fn broken_or_ambiguous_heads_are_400_and_reach_no_upstream() {
         request(post, "content_length: 3\r\n", "abc"),
         request(post, "transfer-encoding: gzip, chunked\r\n", "0\r\n\r\n"),
         request(post, "transfer-encoding: identity\r\n", ""),
-        request(post, "transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n", "0\r\n\r\n"),
+        request(
+            post,
+            "transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n",
+            "0\r\n\r\n",
+        ),
         request(post, "transfer-encoding : chunked\r\n", "0\r\n\r\n"),
-        request("POST /v1/x HTTP/1.0", "transfer-encoding: chunked\r\n", "0\r\n\r\n"),
+        request(
+            "POST /v1/x HTTP/1.0",
+            "transfer-encoding: chunked\r\n",
+            "0\r\n\r\n",
+        ),
         request(get, "x: 1\r\n folded\r\n", ""),
         request(get, "x: a\0b\r\n", ""),
         request(get, "host: b\r\n", ""),
@@ -62,7 +78,11 @@ fn broken_or_ambiguous_heads_are_400_and_reach_no_upstream() {
         let status = refused(&world, case);
         assert!(matches!(status, Some(400)), "{status:?} for {case:?}");
     }
-    assert!(world.upstream.seen().is_empty(), "{:?}", world.upstream.seen());
+    assert!(
+        world.upstream.seen().is_empty(),
+        "{:?}",
+        world.upstream.seen()
+    );
     assert!(world.events().is_empty());
 }
 
@@ -88,9 +108,16 @@ fn chunks_out_of_form_never_become_another_request() {
         format!("0\r\nhost: b\r\n\r\n{smuggled}"),
         format!("ffffffffffffffff1\r\n{smuggled}"),
     ] {
-        let bytes = request("POST /v1/x HTTP/1.1", "transfer-encoding: chunked\r\n", &body);
+        let bytes = request(
+            "POST /v1/x HTTP/1.1",
+            "transfer-encoding: chunked\r\n",
+            &body,
+        );
         let status = refused(&world, &bytes);
-        assert!(matches!(status, None | Some(400)), "{status:?} for {body:?}");
+        assert!(
+            matches!(status, None | Some(400)),
+            "{status:?} for {body:?}"
+        );
     }
     let seen = world.upstream.seen();
     assert!(seen.iter().all(|s| !s.target.contains("smuggled")));
@@ -102,7 +129,11 @@ fn a_good_request_is_answered_before_the_bad_one_behind_it() {
     let world = World::new();
     let mut client = world.client();
     let good = request("GET /v1/x HTTP/1.1", "", "");
-    let bad = request("GET /v1/y HTTP/1.1", "content-length: 1\r\ncontent-length: 1\r\n", "z");
+    let bad = request(
+        "GET /v1/y HTTP/1.1",
+        "content-length: 1\r\ncontent-length: 1\r\n",
+        "z",
+    );
     client.send(good + &bad);
     assert_eq!(client.answer().status, 200);
     assert_eq!(client.head().map(|a| a.status), Some(400));
@@ -119,7 +150,10 @@ fn upgrades_that_the_upstream_declines_close_the_connection() {
          GET /v1/smuggled HTTP/1.1\r\nhost: a\r\nx-api-key: {KEY}\r\n\r\n"
     ));
     let answer = client.answer();
-    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+    assert_eq!(
+        (answer.status, answer.header("connection")),
+        (200, Some("close"))
+    );
     assert!(client.is_closed());
     assert_eq!(world.upstream.seen().len(), 1);
 }

@@ -38,7 +38,10 @@ fn what_is_charged_follows_from_how_the_call_ended() {
 fn an_upstream_that_cannot_be_reached_costs_nothing() {
     let world = World::with_api(|api| api.upstreams[0].port = 1);
     let answer = world.call("/v1/x");
-    assert_eq!((answer.status, answer.code().as_str()), (502, "upstream_unreachable"));
+    assert_eq!(
+        (answer.status, answer.code().as_str()),
+        (502, "upstream_unreachable")
+    );
     let event = world.the_event();
     assert_eq!(gist(&event), (Outcome::UpstreamError, 502, 0));
     assert_eq!(event.code, Some(DenialCode::UpstreamUnreachable));
@@ -49,7 +52,10 @@ fn an_upstream_that_cannot_be_reached_costs_nothing() {
 fn an_upstream_that_is_too_slow_is_504() {
     let world = World::with_api(|api| api.response_timeout_us = 50_000);
     let answer = world.call("/v1/silent");
-    assert_eq!((answer.status, answer.code().as_str()), (504, "upstream_timeout"));
+    assert_eq!(
+        (answer.status, answer.code().as_str()),
+        (504, "upstream_timeout")
+    );
     assert_eq!(gist(&world.the_event()), (Outcome::UpstreamError, 504, 0));
     assert_eq!((world.used(), world.in_window()), (0, 1));
     world.upstream.wait_for_closed(1);

@@ -14,14 +14,36 @@ fn every_refusal_has_its_status_and_code_and_reaches_no_upstream() {
         api.body_bytes_max = Some(10);
     });
     let key = [("x-api-key", KEY)];
-    let cases: [(&str, &str, &[(&str, &str)], &[u8], u16, &str); 7] = [
+    type Case<'a> = (
+        &'a str,
+        &'a str,
+        &'a [(&'a str, &'a str)],
+        &'a [u8],
+        u16,
+        &'a str,
+    );
+    let cases: [Case<'_>; 7] = [
         ("GET", "/other", &key, b"", 404, "api_not_found"),
         ("GET", "/v1/none", &key, b"", 404, "route_not_found"),
         ("POST", "/v1/get", &key, b"", 405, "method_not_allowed"),
         ("TRACE", "/v1/get", &key, b"", 405, "method_not_allowed"),
         ("GET", "/v1/get", &[], b"", 401, "key_missing"),
-        ("GET", "/v1/get", &[("x-api-key", "no")], b"", 401, "key_invalid"),
-        ("GET", "/v1/get", &key, b"12345678901", 413, "body_too_large"),
+        (
+            "GET",
+            "/v1/get",
+            &[("x-api-key", "no")],
+            b"",
+            401,
+            "key_invalid",
+        ),
+        (
+            "GET",
+            "/v1/get",
+            &key,
+            b"12345678901",
+            413,
+            "body_too_large",
+        ),
     ];
     for (method, path, headers, body, status, code) in cases {
         let answer = world.client().ask(method, path, headers, body);
@@ -55,13 +77,21 @@ fn changes_of_a_key_hold_for_the_next_request() {
         client.get("/v1/x", &[("x-api-key", KEY)])
     };
     let disabled = asks(2, &|k| k.state = KeyState::Disabled);
-    assert_eq!((disabled.status, disabled.code().as_str()), (403, "key_disabled"));
+    assert_eq!(
+        (disabled.status, disabled.code().as_str()),
+        (403, "key_disabled")
+    );
     assert_eq!(disabled.header("x-ratelimit-used"), Some("1"));
     assert_eq!(asks(3, &|_| {}).status, 200);
     assert_eq!(asks(4, &|k| k.expires_at = Some(now)).code(), "key_expired");
-    let fenced = asks(5, &|k| k.allowed_addresses = vec!["10.0.0.0/8".parse().unwrap()]);
+    let fenced = asks(5, &|k| {
+        k.allowed_addresses = vec!["10.0.0.0/8".parse().unwrap()]
+    });
     assert_eq!(fenced.code(), "address_not_allowed");
-    assert_eq!(asks(6, &|k| k.state = KeyState::Revoked).code(), "key_revoked");
+    assert_eq!(
+        asks(6, &|k| k.state = KeyState::Revoked).code(),
+        "key_revoked"
+    );
     // A late change does not bring it back.
     assert_eq!(asks(5, &|_| {}).code(), "key_revoked");
 }
@@ -103,7 +133,10 @@ fn exactly_the_limit_is_admitted_by_many_clients_at_once() {
                 .collect::<Vec<_>>()
         };
         let clients: Vec<_> = (0..12).map(|_| scope.spawn(one)).collect();
-        clients.into_iter().flat_map(|c| c.join().unwrap()).collect()
+        clients
+            .into_iter()
+            .flat_map(|c| c.join().unwrap())
+            .collect()
     });
     let of = |status| statuses.iter().filter(|s| **s == status).count();
     assert_eq!((of(200), of(429)), (40, 80));
@@ -126,7 +159,10 @@ fn a_refusal_by_a_limit_tells_the_limit_and_when_it_opens() {
     });
     assert_eq!(world.call("/v1/x").status, 200);
     let answer = world.call("/v1/x");
-    assert_eq!((answer.status, answer.code().as_str()), (429, "rate_limited"));
+    assert_eq!(
+        (answer.status, answer.code().as_str()),
+        (429, "rate_limited")
+    );
     let problem = answer.json();
     for (field, value) in [("limit", 1), ("used", 1), ("remaining", 0)] {
         assert_eq!(problem[field], value, "{field}");
@@ -154,7 +190,10 @@ fn refused_bodies_are_read_away_when_short_and_close_the_connection_when_long() 
     client.try_send("POST /v1/x HTTP/1.1\r\nhost: a\r\ncontent-length: 500000\r\n\r\n");
     client.try_send(vec![b'x'; 200_000]);
     let answer = client.answer();
-    assert_eq!((answer.status, answer.header("connection")), (401, Some("close")));
+    assert_eq!(
+        (answer.status, answer.header("connection")),
+        (401, Some("close"))
+    );
     assert_eq!(world.upstream.seen().len(), 1);
 }
 
@@ -167,7 +206,10 @@ fn a_body_without_length_is_cut_at_the_apis_maximum() {
     ));
     client.try_send(format!("7d0\r\n{}\r\n", "x".repeat(2_000)));
     let answer = client.answer();
-    assert_eq!((answer.status, answer.code().as_str()), (413, "body_too_large"));
+    assert_eq!(
+        (answer.status, answer.code().as_str()),
+        (413, "body_too_large")
+    );
     let event = world.the_event();
     assert_eq!((event.outcome, event.units), (Outcome::Denied, 0));
     assert!(world.upstream.seen().is_empty());
@@ -185,7 +227,10 @@ fn me_tells_a_key_about_itself_and_costs_nothing() {
     assert_eq!(me["limits"][0]["name"], "month-subscription");
     assert_eq!(me["limits"][0]["used"], 1);
     assert_eq!(me["limits"][1]["remaining"], 99);
-    assert_eq!(world.client().get("/.well-known/tollgate/me", &[]).status, 401);
+    assert_eq!(
+        world.client().get("/.well-known/tollgate/me", &[]).status,
+        401
+    );
     assert_eq!(world.call("/.well-known/tollgate/other").status, 404);
     let statuses: Vec<u16> = (0..30)
         .map(|_| world.call("/.well-known/tollgate/me").status)

@@ -111,3 +111,31 @@ fn a_stream_outlives_a_drain_only_until_its_deadline() {
     assert_eq!(client.chunk(&mut Vec::new()), None);
     drop(reader);
 }
+
+#[test]
+fn tunnels_and_streams_end_with_their_time() {
+    let world = World::new();
+    let mut tunnel = upgraded(&world);
+    world.pass(Duration::from_secs(24 * 3_600 + 1));
+    assert_eq!(tunnel.exactly(4).unwrap(), [0x88, 0x02, 0x03, 0xf0]);
+    assert!(tunnel.is_closed());
+
+    let mut stream = world.client();
+    stream.send(format!(
+        "GET /v1/stream HTTP/1.1\r\nhost: a\r\nx-api-key: {KEY}\r\n\r\n"
+    ));
+    stream.head().unwrap();
+    stream.chunk(&mut Vec::new());
+    let soon = world.now().plus_us(10_000_000);
+    // No end by this change itself: the key is good for a while.
+    world.change_key(2, |k| k.expires_at = Some(soon));
+    world.upstream.step();
+    assert_eq!(stream.chunk(&mut Vec::new()), Some(3));
+    world.pass(Duration::from_secs(11));
+    assert_eq!(stream.chunk(&mut Vec::new()), None);
+    let events = world.wait_for_events(2);
+    assert!(
+        events.iter().all(|e| e.outcome == Outcome::Cut),
+        "{events:?}"
+    );
+}

@@ -193,16 +193,15 @@ impl Upstream {
             }
             "ws" => self.websocket(out, reader),
             "no-ws" => say("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nno"),
-            "head" => {
-                say("HTTP/1.1 200 OK\r\ncontent-length: 12345\r\n\r\n")
-            }
+            "head" => say("HTTP/1.1 200 OK\r\ncontent-length: 12345\r\n\r\n"),
             _ => say("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"),
         }
     }
 
     /// Echoes whatever comes.
     fn websocket(&self, out: &mut TcpStream, reader: &mut BufReader<TcpStream>) -> Option<()> {
-        let head = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+        let head =
+            "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
         out.write_all(head.as_bytes()).ok()?;
         let mut chunk = [0u8; 1024];
         loop {

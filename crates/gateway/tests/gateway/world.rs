@@ -22,9 +22,11 @@ use crate::upstream::Upstream;
 
 pub const KEY: &str = "hm_test-of-the-gateway";
 
+/// The system's clock, and what a test sets it forward by.
 struct SystemClock {
     began: Instant,
     epoch_us: u64,
+    forward_us: AtomicU64,
 }
 
 impl SystemClock {
@@ -34,13 +36,15 @@ impl SystemClock {
         Self {
             began: Instant::now(),
             epoch_us: since.as_micros() as u64,
+            forward_us: AtomicU64::new(0),
         }
     }
 }
 
 impl Clock for SystemClock {
     fn now(&self) -> Now {
-        let us = self.epoch_us + self.began.elapsed().as_micros() as u64;
+        let forward_us = self.forward_us.load(Ordering::SeqCst);
+        let us = self.epoch_us + self.began.elapsed().as_micros() as u64 + forward_us;
         Now {
             wall: Timestamp(us as i64),
             ticks: Ticks(us),
@@ -71,6 +75,8 @@ pub struct World {
     dir: tempfile::TempDir,
     options: Options,
     clock: Arc<SystemClock>,
+    /// Gateways that count as killed, and their journals.
+    killed: Vec<(Option<Gateway>, tempfile::TempDir)>,
 }
 
 pub fn api(upstream: SocketAddr) -> Api {
@@ -196,6 +202,8 @@ pub struct Wish {
     pub api: Option<fn(&mut Api)>,
     pub catalog: Option<fn(&mut Catalog)>,
     pub options: Option<fn(&mut Options)>,
+    /// Not opened yet.
+    pub closed: bool,
 }
 
 impl World {
@@ -243,12 +251,17 @@ impl World {
             dir,
             options,
             clock,
+            killed: Vec::new(),
         };
+        if wish.closed {
+            return world;
+        }
         world.publish();
         world
     }
 
-    fn publish(&self) {
+    /// Publishes catalog and key, and opens the gateway.
+    pub fn publish(&self) {
         self.handle.publish_catalog(Arc::new(self.catalog.clone()));
         self.put_key(&self.key, 1);
         self.gateway().open();
@@ -322,11 +335,7 @@ impl World {
 
     /// Waits until the journal holds what is asked for. Polls: the journal tells of new entries
     /// to one reader only, and that is the shipper.
-    pub fn wait_until(
-        &self,
-        what: &str,
-        there: impl Fn(&[UsageEvent]) -> bool,
-    ) -> Vec<UsageEvent> {
+    pub fn wait_until(&self, what: &str, there: impl Fn(&[UsageEvent]) -> bool) -> Vec<UsageEvent> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()
@@ -344,6 +353,12 @@ impl World {
             tokio::time::timeout(Duration::from_secs(20), waiting).await
         });
         events.unwrap_or_else(|_| panic!("{what}: {:?}", self.events()))
+    }
+
+    /// Waits for a progress entry.
+    pub fn wait_for_progress(&self) {
+        let there = |entry: &Entry| matches!(entry, Entry::Progress { .. });
+        self.wait_until("progress", |_| self.entries().iter().any(there));
     }
 
     /// Units of the subscription's quota that are used.
@@ -382,8 +397,28 @@ impl World {
         self.publish();
     }
 
-    pub fn dir(&self) -> &std::path::Path {
-        self.dir.path()
+    /// Sets the gateway's clock forward.
+    pub fn pass(&self, span: Duration) {
+        let us = span.as_micros() as u64;
+        self.clock.forward_us.fetch_add(us, Ordering::SeqCst);
+    }
+
+    /// Goes on as after `kill -9` at this moment: a second gateway starts on a copy of what the
+    /// kernel has of the journal. The first one is left alone.
+    pub fn crash(&mut self) {
+        let copy = tempfile::tempdir().unwrap();
+        for file in std::fs::read_dir(self.dir.path()).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
+        }
+        self.options.journal.dir = copy.path().to_owned();
+        let gateway = start(&self.options, &self.clock, &self.pepper);
+        self.handle = gateway.handle();
+        self.address = gateway.local_addr();
+        self.killed
+            .push((self.gateway.take(), std::mem::replace(&mut self.dir, copy)));
+        self.gateway = Some(gateway);
+        self.publish();
     }
 }
 

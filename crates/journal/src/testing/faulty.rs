@@ -10,7 +10,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::fs::{FileHandle, Filesystem, LockGuard};
+use super::mount::Mount;
+use crate::fs::Filesystem;
 
 /// What happens to one changing operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,73 +42,43 @@ pub enum PowerCut {
 }
 
 #[derive(Debug, Clone)]
-enum Pending {
+pub(super) enum Pending {
     Write(u64, Vec<u8>),
     Length(u64),
 }
 
 #[derive(Debug, Default)]
-struct Node {
-    volatile: Vec<u8>,
-    durable: Vec<u8>,
-    pending: Vec<Pending>,
-    allocated: u64,
-    bad: Option<(u64, u64)>,
+pub(super) struct Node {
+    pub volatile: Vec<u8>,
+    pub durable: Vec<u8>,
+    pub pending: Vec<Pending>,
+    pub allocated: u64,
+    pub bad: Option<(u64, u64)>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    nodes: Vec<Node>,
-    names: BTreeMap<PathBuf, usize>,
-    durable_names: BTreeMap<PathBuf, usize>,
-    locks: HashSet<PathBuf>,
-    mount: u64,
-    boot: u64,
-    operations: u64,
-    faults: BTreeMap<u64, Fault>,
-    standing: Option<Fault>,
-    bytes_max: Option<u64>,
+pub(super) struct State {
+    pub nodes: Vec<Node>,
+    pub names: BTreeMap<PathBuf, usize>,
+    pub durable_names: BTreeMap<PathBuf, usize>,
+    pub locks: HashSet<PathBuf>,
+    pub mount: u64,
+    pub boot: u64,
+    pub operations: u64,
+    pub faults: BTreeMap<u64, Fault>,
+    pub standing: Option<Fault>,
+    pub bytes_max: Option<u64>,
 }
 
 /// The disk; survives the processes that mount it.
 #[derive(Debug, Clone, Default)]
 pub struct FaultyDisk(Arc<Mutex<State>>);
 
-/// The disk as one process sees it; dead once the process was killed.
-#[derive(Debug)]
-struct Mount {
-    disk: FaultyDisk,
-    number: u64,
-}
-
-#[derive(Debug)]
-struct OpenFile {
-    mount: Arc<Mount>,
-    node: usize,
-}
-
-struct Held {
-    disk: FaultyDisk,
-    number: u64,
-    path: PathBuf,
-}
-
-impl LockGuard for Held {}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        let mut state = self.disk.state();
-        if state.mount == self.number {
-            state.locks.remove(&self.path);
-        }
-    }
-}
-
-fn eio() -> io::Error {
+pub(super) fn eio() -> io::Error {
     io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error())
 }
 
-fn enospc() -> io::Error {
+pub(super) fn enospc() -> io::Error {
     io::Error::from_raw_os_error(rustix::io::Errno::NOSPC.raw_os_error())
 }
 
@@ -143,12 +114,12 @@ impl Node {
         }
     }
 
-    fn change(&mut self, pending: Pending) {
+    pub(super) fn change(&mut self, pending: Pending) {
         Self::apply(&mut self.volatile, &pending);
         self.pending.push(pending);
     }
 
-    fn sync(&mut self) {
+    pub(super) fn sync(&mut self) {
         for pending in std::mem::take(&mut self.pending) {
             Self::apply(&mut self.durable, &pending);
         }
@@ -176,7 +147,7 @@ impl Node {
 }
 
 impl FaultyDisk {
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -185,10 +156,7 @@ impl FaultyDisk {
     pub fn mount(&self) -> Arc<dyn Filesystem> {
         self.kill();
         let number = self.state().mount;
-        Arc::new(Mount {
-            disk: self.clone(),
-            number,
-        })
+        Mount::of(self.clone(), number)
     }
 
     /// The process is killed: what the kernel has stays.
@@ -304,7 +272,7 @@ impl FaultyDisk {
 
 impl State {
     /// Counts a changing operation and says what happens to it.
-    fn begin(&mut self, mount: u64) -> io::Result<Option<Fault>> {
+    pub(super) fn begin(&mut self, mount: u64) -> io::Result<Option<Fault>> {
         if mount != self.mount {
             return Err(eio());
         }
@@ -324,7 +292,7 @@ impl State {
         }
     }
 
-    fn node(&mut self, node: usize) -> io::Result<&mut Node> {
+    pub(super) fn node(&mut self, node: usize) -> io::Result<&mut Node> {
         self.nodes.get_mut(node).ok_or_else(eio)
     }
 
@@ -336,7 +304,7 @@ impl State {
     }
 
     /// Whether the disk holds `length` bytes of this file.
-    fn make_room(&self, node: usize, length: u64) -> io::Result<()> {
+    pub(super) fn make_room(&self, node: usize, length: u64) -> io::Result<()> {
         let has = self
             .nodes
             .get(node)
@@ -346,195 +314,5 @@ impl State {
             Some(max) if more > 0 && self.used() + more > max => Err(enospc()),
             _ => Ok(()),
         }
-    }
-}
-
-impl Mount {
-    fn state(&self) -> io::Result<MutexGuard<'_, State>> {
-        let state = self.disk.state();
-        if state.mount == self.number {
-            Ok(state)
-        } else {
-            Err(eio())
-        }
-    }
-
-    fn changing(&self) -> io::Result<(MutexGuard<'_, State>, Option<Fault>)> {
-        let mut state = self.disk.state();
-        let fault = state.begin(self.number)?;
-        Ok((state, fault))
-    }
-}
-
-impl FileHandle for OpenFile {
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        let (mut state, fault) = self.mount.changing()?;
-        let (count, torn) = match fault {
-            Some(Fault::Short(count)) => (count.max(1), false),
-            Some(Fault::Torn(count)) => (count, true),
-            _ => (bytes.len(), false),
-        };
-        let part = bytes.get(..count).unwrap_or(bytes);
-        state.make_room(self.node, offset + part.len() as u64)?;
-        let data = part.to_vec();
-        let node = state.node(self.node)?;
-        node.change(Pending::Write(offset, data));
-        if torn { Err(eio()) } else { Ok(part.len()) }
-    }
-
-    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
-        let mut state = self.mount.state()?;
-        let node = state.node(self.node)?;
-        let from = offset as usize;
-        let rest = node.volatile.get(from..).unwrap_or_default();
-        let count = rest.len().min(bytes.len());
-        let end = offset + count as u64;
-        if node
-            .bad
-            .is_some_and(|(low, high)| offset < high && end > low)
-        {
-            return Err(eio());
-        }
-        if let (Some(to), Some(from)) = (bytes.get_mut(..count), rest.get(..count)) {
-            to.copy_from_slice(from);
-        }
-        Ok(count)
-    }
-
-    fn allocate(&self, len: u64) -> io::Result<()> {
-        let (mut state, _) = self.mount.changing()?;
-        state.make_room(self.node, len)?;
-        let node = state.node(self.node)?;
-        node.allocated = len;
-        node.change(Pending::Length(len));
-        Ok(())
-    }
-
-    fn truncate(&self, len: u64) -> io::Result<()> {
-        let (mut state, _) = self.mount.changing()?;
-        let node = state.node(self.node)?;
-        node.allocated = node.allocated.min(len);
-        node.change(Pending::Length(len));
-        Ok(())
-    }
-
-    fn length(&self) -> io::Result<u64> {
-        let mut state = self.mount.state()?;
-        Ok(state.node(self.node)?.volatile.len() as u64)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        match self.mount.changing() {
-            Ok((mut state, _)) => {
-                state.node(self.node)?.sync();
-                Ok(())
-            }
-            Err(error) => {
-                let interrupted = error.kind() == io::ErrorKind::Interrupted;
-                if let Ok(mut state) = self.mount.state()
-                    && !interrupted
-                {
-                    // Marked clean though they are not: a later sync does not cover them.
-                    state.node(self.node)?.pending.clear();
-                }
-                Err(error)
-            }
-        }
-    }
-
-    fn sync_all(&self) -> io::Result<()> {
-        self.sync_data()
-    }
-}
-
-/// A mount that files can hold on to.
-struct MountRef(Arc<Mount>);
-
-impl Filesystem for Mount {
-    fn create_dir_all(&self, _dir: &Path) -> io::Result<()> {
-        self.changing().map(drop)
-    }
-
-    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        let state = self.state()?;
-        let inside = state.names.keys().filter(|path| path.parent() == Some(dir));
-        Ok(inside
-            .filter_map(|path| path.file_name()?.to_str().map(str::to_owned))
-            .collect())
-    }
-
-    fn create(&self, path: &Path) -> io::Result<Arc<dyn FileHandle>> {
-        let (mut state, _) = self.changing()?;
-        let node = state.nodes.len();
-        state.nodes.push(Node::default());
-        state.names.insert(path.to_owned(), node);
-        Ok(MountRef::of(self).file(node))
-    }
-
-    fn open(&self, path: &Path) -> io::Result<Arc<dyn FileHandle>> {
-        let state = self.state()?;
-        let node = state.names.get(path).copied();
-        let node = node.ok_or(io::ErrorKind::NotFound)?;
-        Ok(MountRef::of(self).file(node))
-    }
-
-    fn open_read(&self, path: &Path) -> io::Result<Arc<dyn FileHandle>> {
-        self.open(path)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let (mut state, _) = self.changing()?;
-        let node = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
-        state.names.insert(to.to_owned(), node);
-        Ok(())
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        let (mut state, _) = self.changing()?;
-        state.names.remove(path).ok_or(io::ErrorKind::NotFound)?;
-        Ok(())
-    }
-
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        let (mut state, _) = self.changing()?;
-        let inside = |path: &PathBuf| path.parent() == Some(dir);
-        let mut durable: BTreeMap<PathBuf, usize> = state.durable_names.clone();
-        durable.retain(|path, _| !inside(path));
-        let now = state.names.iter().filter(|(path, _)| inside(path));
-        durable.extend(now.map(|(path, node)| (path.clone(), *node)));
-        state.durable_names = durable;
-        Ok(())
-    }
-
-    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn LockGuard>>> {
-        let mut state = self.state()?;
-        if !state.locks.insert(path.to_owned()) {
-            return Ok(None);
-        }
-        Ok(Some(Box::new(Held {
-            disk: self.disk.clone(),
-            number: self.number,
-            path: path.to_owned(),
-        })))
-    }
-
-    fn boot_id(&self) -> Option<String> {
-        Some(format!("boot-{}", self.disk.state().boot))
-    }
-}
-
-impl MountRef {
-    fn of(mount: &Mount) -> Self {
-        Self(Arc::new(Mount {
-            disk: mount.disk.clone(),
-            number: mount.number,
-        }))
-    }
-
-    fn file(self, node: usize) -> Arc<dyn FileHandle> {
-        Arc::new(OpenFile {
-            mount: self.0,
-            node,
-        })
     }
 }

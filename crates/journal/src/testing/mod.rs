@@ -2,6 +2,7 @@
 //! that count, and sample events. Not part of what runs.
 
 mod faulty;
+mod mount;
 mod samples;
 
 pub use faulty::{Fault, FaultyDisk, PowerCut};

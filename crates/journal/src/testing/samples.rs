@@ -66,7 +66,11 @@ pub fn event(number: u64, units: u64) -> UsageEvent {
         method: Arc::from("GET"),
         path: Arc::from(format!("/v1/widgets/{number}")),
         status: 200,
-        outcome: Outcome::ALL[(number % 7) as usize % Outcome::ALL.len()],
+        outcome: Outcome::ALL
+            .into_iter()
+            .cycle()
+            .nth((number % 7) as usize)
+            .unwrap_or(Outcome::Forwarded),
         code: None,
         limit: None,
         latency_us: number,

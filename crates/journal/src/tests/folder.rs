@@ -1,7 +1,7 @@
 //! The read-only view: beside the process that writes, and after it died.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::*;
 use crate::frame::{self, Kind};
@@ -202,26 +202,32 @@ fn ends_and_totals_agree_however_fast_segments_come_and_go() {
     let ids = CountingIds::default();
     let opened = Journal::open(Arc::clone(&disk), options, 1, None, clock.clone(), &ids);
     let (journal, _) = opened.unwrap();
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut writer = journal.writer(0).unwrap();
-            let (reader, mut n) = (journal.reader(), 0);
-            while !stop.load(Ordering::Relaxed) {
-                append(&mut writer, &entry(n)).unwrap();
-                n += 1;
-                if n % 500 == 0 {
-                    let at = tollgate_model::Clock::now(&*clock);
-                    journal.write_checkpoint(at, &[shard(at.ticks, n)]).unwrap();
-                    reader.shipped(writer.stream(), Sequence(n));
-                    journal.purge();
-                }
+    // The writer deletes a few times for every look: as often as looks begin anew, and no more.
+    let (looks, stop) = (AtomicU64::new(0), Arc::new(AtomicBool::new(false)));
+    let write = |mut n: u64| {
+        let mut writer = journal.writer(0).unwrap();
+        let reader = journal.reader();
+        while !stop.load(Ordering::Relaxed) {
+            if n / 500 > 3 * looks.load(Ordering::Relaxed) + 3 {
+                std::thread::yield_now();
+                continue;
             }
-        });
+            append(&mut writer, &entry(n)).unwrap();
+            n += 1;
+            if n.is_multiple_of(500) {
+                let at = tollgate_model::Clock::now(&*clock);
+                journal.write_checkpoint(at, &[shard(at.ticks, n)]).unwrap();
+                reader.shipped(writer.stream(), Sequence(n));
+                journal.purge();
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| write(0));
+        let _stop = Stop(Arc::clone(&stop));
         let seen = Folder::open(disk, folder.path()).unwrap().unwrap();
-        let (mut looks, mut deleted) = (0, 0);
-        while looks < 300 || deleted == 0 {
-            looks += 1;
+        let mut deleted = 0;
+        while looks.fetch_add(1, Ordering::Relaxed) < 200 || deleted == 0 {
             let totals = by_stream(seen.totals().unwrap());
             let Some(StreamTotals {
                 id: Some(id),
@@ -247,8 +253,16 @@ fn ends_and_totals_agree_however_fast_segments_come_and_go() {
                 Err(error) => panic!("{error}"),
             }
         }
-        stop.store(true, Ordering::Relaxed);
     });
+}
+
+/// Ends the writer whatever happens to the onlooker.
+struct Stop(Arc<AtomicBool>);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// A file in which a record appears between two reads, as under a writer.

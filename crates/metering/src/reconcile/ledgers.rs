@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use tollgate_model::{Family, Grain, NodeId, Outcome, Period, Sequence, StreamId};
 use tollgate_store::{
-    BucketQuery, HighWaterMark, IngestedEvent, LedgerTotals, OutcomeTotals, RecordOrder,
-    RecordQuery, UsageStore,
+    BucketQuery, HighWaterMark, LedgerTotals, OutcomeTotals, RecordOrder, RecordQuery, UsageStore,
 };
 
-use super::{CHUNK_BYTES, CHUNK_EVENTS, JournalView, ReconcileLine, StreamTotals};
+use super::entries::each_entry;
+use super::{JournalView, ReconcileLine, StreamTotals};
 use crate::MeteringResult;
 use crate::source::blocking;
 
@@ -17,31 +17,6 @@ use crate::source::blocking;
 const RECORDS_CHUNK: u32 = 10_000;
 /// So often a comparison is begun anew because traffic went on beneath it.
 const TRIES: u32 = 10;
-
-/// Shows every event of `from..to` of a stream.
-pub(super) async fn each_event(
-    journal: &Arc<dyn JournalView>,
-    stream: &StreamId,
-    from: Sequence,
-    to: Sequence,
-    mut show: impl FnMut(&IngestedEvent),
-) -> MeteringResult<()> {
-    let mut at = from;
-    while at < to {
-        let (source, id, first) = (journal.clone(), stream.clone(), at);
-        let chunk = blocking(move || source.read(&id, first, CHUNK_EVENTS, CHUNK_BYTES)).await?;
-        for taken in &chunk.events {
-            if taken.sequence < to {
-                show(taken);
-            }
-        }
-        if chunk.next <= at {
-            break;
-        }
-        at = chunk.next;
-    }
-    Ok(())
-}
 
 pub(super) async fn journal_lines(
     journal: &Arc<dyn JournalView>,
@@ -66,8 +41,8 @@ pub(super) async fn journal_lines(
     let mut waiting = OutcomeTotals::default();
     for end in &found.streams {
         let from = next_of.get(&end.stream).copied().unwrap_or_default();
-        each_event(journal, &end.stream, from, end.end, |taken| {
-            waiting.add(taken.event.outcome, taken.event.units);
+        each_entry(journal, &end.stream, from, end.end, |entry| {
+            waiting.add(entry.outcome, entry.units);
         })
         .await?;
     }

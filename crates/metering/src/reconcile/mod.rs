@@ -15,6 +15,7 @@
 //!
 //! **Does not own** mending: a difference is told, never papered over.
 
+mod entries;
 mod ledgers;
 mod quotas;
 
@@ -23,14 +24,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use tollgate_model::{NodeId, Period, Sequence, ShardSnapshot, StreamId, Timestamp};
-use tollgate_store::{OutcomeTotals, UsageStore};
+use tollgate_store::{IngestedEvent, OutcomeTotals, UsageStore};
 
-use crate::{Chunk, MeteringResult, SourceError, StreamEnd};
-
-/// Entries are read in chunks of so many events.
-const CHUNK_EVENTS: usize = 5_000;
-/// And of so many bytes.
-const CHUNK_BYTES: usize = 16 << 20;
+use crate::{MeteringResult, SourceError, StreamEnd};
 
 /// Running totals of a gateway's journal.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -71,17 +67,17 @@ pub trait JournalView: Send + Sync + 'static {
     /// [`SourceError`] when it cannot be read.
     fn checkpoint(&self) -> Result<Option<CheckpointView>, SourceError>;
 
-    /// As [`crate::BatchSource::read`].
+    /// Shows every readable event of `from..to`, rising.
     ///
     /// # Errors
     /// [`SourceError`] when the file system fails.
-    fn read(
+    fn each_event(
         &self,
         stream: &StreamId,
         from: Sequence,
-        events_max: usize,
-        bytes_max: usize,
-    ) -> Result<Chunk, SourceError>;
+        to: Sequence,
+        show: &mut dyn FnMut(&IngestedEvent),
+    ) -> Result<(), SourceError>;
 }
 
 /// What to prove.

@@ -19,10 +19,9 @@ use tollgate_model::{
 };
 use tollgate_store::{PeriodScope, UsageStore};
 
-use super::ledgers::each_event;
+use super::entries::each_entry;
 use super::{CheckpointView, JournalView, ReconcileLine};
 use crate::MeteringResult;
-use crate::fold::periods_of;
 use crate::source::blocking;
 
 /// Periods that began longer ago are over: a year and a month, in microseconds.
@@ -185,22 +184,22 @@ async fn bring_to_position(
         let positions = positions.map(|shard| position(checkpoint, shard, &stream));
         let (low, high) =
             positions.fold((mark, mark), |(low, high), at| (low.min(at), high.max(at)));
-        each_event(journal, &stream, low, high.min(end.end), |taken| {
-            for (scope, start) in periods_of(&taken.event) {
+        each_entry(journal, &stream, low, high.min(end.end), |entry| {
+            for (scope, start) in entry.periods {
                 let id = counter_of(&scope, start);
                 let Some(counter) = counters.get(&id) else {
                     continue;
                 };
                 let at = position(checkpoint, counter.shard, &stream);
-                let units = i128::from(taken.event.units);
+                let units = i128::from(entry.units);
                 let ledger = ledgers.entry(id).or_insert(Ledger {
                     scope,
                     start,
                     units: 0,
                 });
-                if mark <= taken.sequence && taken.sequence < at {
+                if mark <= entry.sequence && entry.sequence < at {
                     ledger.units += units;
-                } else if at <= taken.sequence && taken.sequence < mark {
+                } else if at <= entry.sequence && entry.sequence < mark {
                     ledger.units -= units;
                 }
             }

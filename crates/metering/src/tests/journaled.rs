@@ -4,25 +4,28 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tollgate_journal::{DiskFilesystem, Entry, Folder, Journal, JournalOptions, Writer};
+use jiff::tz::TimeZone;
+use tollgate_journal::{DiskFilesystem, Entry, Journal, JournalOptions, Writer};
 use tollgate_model::{EventId, Mark, RequestId, UsageEvent};
 use tollgate_store::{UsageStore, testing};
 use tollgate_store_sqlite::{Options, SqliteStore};
 
 use super::{CountingIds, NOW, SetClock};
-use crate::question::{Filter, Span, StatsQuestion};
+use crate::question::{
+    Every, Filter, RecordsQuestion, Span, StatsQuestion, SummaryQuestion, TrendsQuestion,
+};
 use crate::{
-    BatchSource, JournalFolder, JournalView, LocalJournal, Metering, ReconcileOptions, ShipOptions,
+    BatchSource, FolderJournal, JournalView, LocalJournal, Metering, ReconcileOptions, ShipOptions,
     Shipper, reconcile,
 };
 
 struct House {
-    folder: PathBuf,
     journal: Journal,
     local: Arc<LocalJournal>,
     store: Arc<dyn UsageStore>,
     shipper: Arc<Shipper>,
     writers: Vec<Writer>,
+    folder: PathBuf,
 }
 
 impl House {
@@ -46,12 +49,12 @@ impl House {
         let shipper = Arc::new(Shipper::new(source, store.clone(), clock, ids, options));
         let writers = (0..2).map(|n| journal.writer(n).unwrap()).collect();
         Self {
-            folder: folder.to_owned(),
             journal,
             local,
             store,
             shipper,
             writers,
+            folder: folder.join("journal"),
         }
     }
 
@@ -82,21 +85,21 @@ impl House {
         metering.stats(&question).await.unwrap().requests
     }
 
-    /// Seen from inside and, through the folder alone, from outside.
+    /// The proof finds nothing, through the open journal and through its folder.
     async fn is_whole(&self) {
-        let inside: Arc<dyn JournalView> = self.local.clone();
         let fs = Arc::new(DiskFilesystem);
-        let folder = Folder::open(fs, &self.folder.join("journal")).unwrap();
-        let outside: Arc<dyn JournalView> = Arc::new(JournalFolder::new(folder.unwrap()));
-        let options = ReconcileOptions::default();
-        let mut said = Vec::new();
-        for view in [inside, outside] {
-            let report = reconcile(&self.store, Some(view), NOW, &options).await;
-            let report = report.unwrap();
+        let beside = FolderJournal::find(fs, &self.folder).unwrap().unwrap();
+        let views: [Arc<dyn JournalView>; 2] = [self.local.clone(), Arc::new(beside)];
+        let mut reports = Vec::new();
+        for journal in views {
+            let options = ReconcileOptions::default();
+            let report = reconcile(&self.store, Some(journal), NOW, &options)
+                .await
+                .unwrap();
             assert!(report.ok, "{report:#?}");
-            said.push(report.lines);
+            reports.push(report.lines);
         }
-        assert_eq!(said[0], said[1]);
+        assert_eq!(reports[0], reports[1]);
     }
 }
 
@@ -151,4 +154,32 @@ async fn the_loop_makes_an_append_visible_by_itself() {
     tokio::time::timeout(Duration::from_secs(5), both)
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn everything_can_run_on_a_runtime_of_many_threads() {
+    fn can_move(_: impl Send) {}
+    let folder = tempfile::tempdir().unwrap();
+    let house = House::open(folder.path());
+    let metering = Metering::new(house.store.clone(), SetClock::at(NOW));
+    let span = Span::last(testing::HOUR_US, NOW);
+    let filter = Filter::default();
+    can_move(house.shipper.run(std::future::pending()));
+    can_move(house.shipper.flush());
+    can_move(metering.summary(SummaryQuestion {
+        span,
+        filter: filter.clone(),
+        quotas: Vec::new(),
+    }));
+    can_move(metering.trends(&TrendsQuestion {
+        span,
+        filter,
+        every: Every::Hour,
+        group_by: None,
+        time_zone: TimeZone::UTC,
+    }));
+    can_move(metering.records(&RecordsQuestion::in_span(span)));
+    let journal: Arc<dyn JournalView> = house.local.clone();
+    let options = ReconcileOptions::default();
+    can_move(reconcile(&house.store, Some(journal), NOW, &options));
 }

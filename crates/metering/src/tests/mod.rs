@@ -184,14 +184,17 @@ impl JournalView for FakeJournal {
         Ok(self.checkpoint.lock().unwrap().clone())
     }
 
-    fn read(
+    fn each_event(
         &self,
         stream: &StreamId,
         from: Sequence,
-        events_max: usize,
-        _bytes_max: usize,
-    ) -> Result<Chunk, SourceError> {
-        self.chunk(stream, from, events_max)
+        to: Sequence,
+        show: &mut dyn FnMut(&IngestedEvent),
+    ) -> Result<(), SourceError> {
+        let chunk = self.chunk(stream, from, usize::MAX)?;
+        let inside = chunk.events.iter().filter(|taken| taken.sequence < to);
+        inside.for_each(show);
+        Ok(())
     }
 }
 

@@ -1,9 +1,10 @@
--- The adapter puts the index to walk in place of /*path*/.
+-- The adapter puts the index to walk in place of /*index*/, and the condition that it serves in
+-- place of /*path*/: left alone, SQLite reads a whole span in order rather than sort few buckets.
 SELECT
     start, api, organization, subscription, plan, dimension, test, requests, units, denied,
     errors, client_errors, server_errors, bytes_in, bytes_out, latencies, latency_sum_us,
     latency_max_us, latency
-FROM usage_buckets
+FROM usage_buckets /*index*/
 WHERE grain = ?1 AND family = ?2 AND start >= ?3 AND start < ?4
     /*path*/
     AND (?5 IS NULL OR api = ?5)

@@ -17,21 +17,25 @@ use crate::sql;
 /// Rows between two looks at whether anybody still waits.
 const ROWS_BETWEEN_LOOKS: usize = 4_096;
 
-/// Which index to walk: that of the condition that leaves the fewest buckets.
-fn path(query: &BucketQuery) -> &'static str {
+/// The index to walk and its condition: what leaves the fewest buckets.
+fn path(query: &BucketQuery) -> (&'static str, &'static str) {
     if query.subscription.is_some() {
-        "AND subscription = ?7"
+        ("usage_buckets_by_subscription", "AND subscription = ?7")
     } else if query.organization.is_some() {
-        "AND organization = ?6"
+        ("usage_buckets_by_organization", "AND organization = ?6")
     } else if query.dimension.is_some() {
-        "AND dimension = ?9"
+        ("usage_buckets_by_dimension", "AND dimension = ?9")
     } else {
-        ""
+        ("usage_buckets_by_name", "")
     }
 }
 
 fn statement_text(query: &BucketQuery) -> String {
-    sql::usage::LIST_BUCKETS.replace("/*path*/", path(query))
+    let (index, condition) = path(query);
+    // The names of the replacements stand in a comment of the file as well; that does no harm.
+    sql::usage::LIST_BUCKETS
+        .replace("/*index*/", &format!("INDEXED BY {index}"))
+        .replace("/*path*/", condition)
 }
 
 pub(super) fn list(
@@ -151,4 +155,60 @@ fn read_bucket(row: &Row<'_>, query: &BucketQuery) -> Worked<UsageBucket> {
         counts,
         latency,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use tollgate_model::{Family, Grain};
+
+    use super::*;
+
+    #[test]
+    fn every_condition_walks_its_own_index() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        crate::migrate::migrate(&mut connection).unwrap();
+        let all = BucketQuery {
+            family: Family::Route,
+            grain: Grain::Hour,
+            from: Timestamp(0),
+            to: Timestamp(1),
+            api: None,
+            organization: None,
+            subscription: None,
+            plan: None,
+            dimension: None,
+            include_test: true,
+            merge_starts: false,
+        };
+        let (mut organization, mut subscription) = (all.clone(), all.clone());
+        organization.organization = Some(OrganizationId::new("a"));
+        subscription.subscription = Some(SubscriptionId::new("a"));
+        let mut dimension = all.clone();
+        dimension.dimension = Some("a".to_owned());
+        for (query, index) in [
+            (all, "by_name (grain=? AND family=? AND start>?"),
+            (
+                organization,
+                "by_organization (organization=? AND grain=? AND family=? AND start>?",
+            ),
+            (
+                subscription,
+                "by_subscription (subscription=? AND grain=? AND family=? AND start>?",
+            ),
+            (
+                dimension,
+                "by_dimension (dimension=? AND grain=? AND family=? AND start>?",
+            ),
+        ] {
+            let text = format!("EXPLAIN QUERY PLAN {}", statement_text(&query));
+            let mut statement = connection.prepare(&text).unwrap();
+            let parameters = vec![rusqlite::types::Null; statement.parameter_count()];
+            let plan: Vec<String> = statement
+                .query_map(rusqlite::params_from_iter(parameters), |row| row.get(3))
+                .unwrap()
+                .collect::<Result<_, _>>()
+                .unwrap();
+            assert!(plan.join("; ").contains(index), "{plan:?}");
+        }
+    }
 }

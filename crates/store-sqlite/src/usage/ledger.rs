@@ -1,5 +1,7 @@
 //! Marks, and sums over the whole ledger.
 
+use std::ops::Range;
+
 use rusqlite::{Connection, params};
 use tollgate_model::{Family, NodeId, Outcome, Sequence, StreamId};
 use tollgate_store::{HighWaterMark, LedgerTotals, OutcomeTotals, StoreErrorKind};
@@ -70,6 +72,14 @@ pub(super) fn sum(
     connection: &Connection,
     gone: Gone<'_>,
 ) -> Worked<(LedgerTotals, Vec<HighWaterMark>)> {
+    sum_in_runs(connection, RECORDS_AT_ONCE, gone)
+}
+
+fn sum_in_runs(
+    connection: &Connection,
+    run: u32,
+    gone: Gone<'_>,
+) -> Worked<(LedgerTotals, Vec<HighWaterMark>)> {
     let transaction = connection.unchecked_transaction()?;
     let marks = list_marks(&transaction, None)?;
     let (bucket_requests, bucket_units) = sum_hours(&transaction, Family::Api)?;
@@ -87,7 +97,7 @@ pub(super) fn sum(
     };
     let mut reached = 0;
     while reached < last {
-        reached = sum_records(connection, reached, last, &mut totals)?;
+        reached = sum_records(connection, reached..last, run, &mut totals)?;
         if gone() {
             return Err(Failure::Refused(
                 StoreErrorKind::Unavailable,
@@ -110,15 +120,16 @@ fn sum_hours(connection: &Connection, family: Family) -> Worked<(u64, u64)> {
     Ok((requests, units))
 }
 
-/// Adds up one run of records after `reached`; the answer is the last one added.
+/// Adds up one run of records after the first place, up to and with the last; the answer is the
+/// last one added.
 fn sum_records(
     connection: &Connection,
-    reached: i64,
-    last: i64,
+    places: Range<i64>,
+    run: u32,
     totals: &mut LedgerTotals,
 ) -> Worked<i64> {
     let mut statement = connection.prepare_cached(sql::usage::LEDGER_RECORDS)?;
-    let mut rows = statement.query(params![reached, last, RECORDS_AT_ONCE])?;
+    let mut rows = statement.query(params![places.start, places.end, run])?;
     let mut seen = None;
     while let Some(row) = rows.next()? {
         let mut columns = Columns::of(row);
@@ -127,5 +138,30 @@ fn sum_records(
         totals.records.add(outcome, columns.number()?);
         totals.record_requests = totals.record_requests.saturating_add(columns.number()?);
     }
-    Ok(seen.unwrap_or(last))
+    Ok(seen.unwrap_or(places.end))
+}
+
+#[cfg(test)]
+mod tests {
+    use tollgate_store::testing::{batch, event, stream};
+
+    use super::*;
+    use crate::usage::ingest;
+
+    #[test]
+    fn the_sum_does_not_depend_on_how_records_are_cut_into_runs() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        crate::migrate::migrate(&mut connection).unwrap();
+        let transaction = connection.transaction().unwrap();
+        let taken = batch(stream(0), 0, (0..10).map(event).collect());
+        ingest::take_in(&transaction, &taken).unwrap();
+        transaction.commit().unwrap();
+        let whole = sum(&connection, &|| false).unwrap();
+        assert_eq!(whole.0.record_requests, 10);
+        for run in [1, 3, 9, 10, 11] {
+            let in_runs = sum_in_runs(&connection, run, &|| false).unwrap();
+            assert_eq!(in_runs, whole);
+        }
+        assert!(sum(&connection, &|| true).is_err());
+    }
 }

@@ -243,3 +243,49 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(connection: &Connection, text: &str) -> String {
+        let mut statement = connection
+            .prepare(&format!("EXPLAIN QUERY PLAN {text}"))
+            .unwrap();
+        let parameters = vec![rusqlite::types::Null; statement.parameter_count()];
+        statement
+            .query_map(rusqlite::params_from_iter(parameters), |row| row.get(3))
+            .unwrap()
+            .collect::<Result<Vec<String>, _>>()
+            .unwrap()
+            .join("; ")
+    }
+
+    #[test]
+    fn every_way_of_asking_walks_its_own_index_and_sorts_nothing() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        crate::migrate::migrate(&mut connection).unwrap();
+        let some = String::new;
+        for (path, index) in [
+            (Path::Time, "usage_records_by_at (at>? AND at<?)"),
+            (Path::Id(some()), "usage_records_by_id (id=?"),
+            (
+                Path::Subscription(some()),
+                "usage_records_by_subscription (subscription=? AND at>? AND at<?)",
+            ),
+        ] {
+            for order in [RecordOrder::NewestFirst, RecordOrder::OldestFirst] {
+                for text in [sql::usage::LIST_RECORDS, sql::usage::FIND_SLICE_END] {
+                    let plan = plan(&connection, &path.fill_in(text, order));
+                    assert!(plan.contains(index), "{plan}");
+                    // Few records share an id; those may be sorted.
+                    let sorts = plan.contains("TEMP B-TREE");
+                    assert!(!sorts || matches!(path, Path::Id(_)), "{plan}");
+                }
+                let text = path.fill_in(sql::usage::FIND_SLICE_END, order);
+                let reads_records = !plan(&connection, &text).contains("COVERING");
+                assert!(!reads_records || matches!(path, Path::Id(_)));
+            }
+        }
+    }
+}

@@ -7,7 +7,9 @@ use super::PlatformArgs;
 #[derive(Debug, Subcommand)]
 pub enum KeysCommand {
     /// Make a key; its secret is shown once.
-    #[command(after_help = "Example:\n  tollgate keys create --subscription acme-widgets --name laptop --scope widgets:read")]
+    #[command(
+        after_help = "Example:\n  tollgate keys create --subscription acme-widgets --name laptop --scope widgets:read"
+    )]
     Create(KeyCreateArgs),
     /// List keys.
     #[command(after_help = "Example:\n  tollgate keys list --subscription acme-widgets")]

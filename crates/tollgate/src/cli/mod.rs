@@ -6,13 +6,23 @@ mod usage;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::ToSpan;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use tollgate_model::{Period, Timestamp};
 
 pub use keys::{KeyCreateArgs, KeysCommand};
 pub use usage::{UsageCommand, UsageFilter};
 
 /// An API gateway that counts every call without losing one.
 #[derive(Debug, Parser)]
-#[command(name = "tollgate", version, about, max_term_width = 100, propagate_version = true)]
+#[command(
+    name = "tollgate",
+    version,
+    about,
+    max_term_width = 100,
+    propagate_version = true
+)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -24,34 +34,53 @@ pub enum Command {
     #[command(after_help = "Example:\n  tollgate demo --requests-per-second 50 --for 10m")]
     Demo(DemoArgs),
     /// Write a commented tollgate.toml and catalog.toml.
-    #[command(after_help = "Example:\n  tollgate init ./gate && cd gate && tollgate serve --config tollgate.toml")]
+    #[command(
+        after_help = "Example:\n  tollgate init ./gate && cd gate && tollgate serve --config tollgate.toml"
+    )]
     Init(InitArgs),
     /// Run the gateway and the platform.
     #[command(after_help = "Example:\n  tollgate serve --config tollgate.toml")]
     Serve(ServeArgs),
     /// Check and explain the configuration.
-    #[command(subcommand, after_help = "Example:\n  tollgate config check --config tollgate.toml")]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  tollgate config check --config tollgate.toml"
+    )]
     Config(ConfigCommand),
     /// Make the catalog what a file declares.
-    #[command(after_help = "Example:\n  tollgate apply -f catalog.toml --dry-run --config tollgate.toml")]
+    #[command(
+        after_help = "Example:\n  tollgate apply -f catalog.toml --dry-run --config tollgate.toml"
+    )]
     Apply(ApplyArgs),
     /// Show what `apply` would change.
     #[command(after_help = "Example:\n  tollgate diff -f catalog.toml --config tollgate.toml")]
     Diff(DiffArgs),
     /// Make, list, show and revoke API keys.
-    #[command(subcommand, after_help = "Example:\n  tollgate keys create --subscription acme-widgets --name laptop")]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  tollgate keys create --subscription acme-widgets --name laptop"
+    )]
     Keys(KeysCommand),
     /// Ask what was used.
-    #[command(subcommand, after_help = "Example:\n  tollgate usage top --by route --range 24h")]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  tollgate usage top --by route --range 24h"
+    )]
     Usage(UsageCommand),
     /// Prove that journal, records, buckets and quotas agree.
     #[command(after_help = "Example:\n  tollgate reconcile --config tollgate.toml")]
     Reconcile(ReconcileArgs),
     /// Read a gateway's journal.
-    #[command(subcommand, after_help = "Example:\n  tollgate journal verify ./journal")]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  tollgate journal verify ./journal"
+    )]
     Journal(JournalCommand),
     /// Access to the platform.
-    #[command(subcommand, after_help = "Example:\n  tollgate admin token create --scope admin --config tollgate.toml")]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  tollgate admin token create --scope admin --config tollgate.toml"
+    )]
     Admin(AdminCommand),
     /// Check configuration, store, journal, clock, disk and upstreams; say what to do.
     #[command(after_help = "Example:\n  tollgate doctor --config tollgate.toml")]
@@ -149,7 +178,12 @@ pub struct PlatformArgs {
     #[arg(long, env = "TOLLGATE_URL", value_name = "URL")]
     pub url: Option<String>,
     /// An access token.
-    #[arg(long, env = "TOLLGATE_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "TOLLGATE_TOKEN",
+        value_name = "TOKEN",
+        hide_env_values = true
+    )]
     pub token: Option<String>,
     /// A configuration to take the platform's address from.
     #[arg(long, value_name = "FILE")]
@@ -191,9 +225,9 @@ pub struct ReconcileArgs {
     /// The configuration.
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
-    /// Only periods that begin in this month, such as 2026-11.
-    #[arg(long, value_name = "PERIOD")]
-    pub period: Option<String>,
+    /// Only periods that begin in this month (UTC), such as 2026-11.
+    #[arg(long, value_name = "PERIOD", value_parser = month)]
+    pub period: Option<Period>,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -231,7 +265,9 @@ pub enum AdminCommand {
 #[derive(Debug, Subcommand)]
 pub enum TokenCommand {
     /// Make an access token; it is shown once. Works beside a running server.
-    #[command(after_help = "Example:\n  tollgate admin token create --scope read --expires 30d --config tollgate.toml")]
+    #[command(
+        after_help = "Example:\n  tollgate admin token create --scope read --expires 30d --config tollgate.toml"
+    )]
     Create {
         /// read, write, decide, ingest or admin; may be given several times.
         #[arg(long = "scope", required = true, value_name = "SCOPE")]
@@ -259,6 +295,20 @@ pub struct DoctorArgs {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+fn month(text: &str) -> Result<Period, String> {
+    let wrong = || "expected a month such as 2026-11".to_owned();
+    let first: Date = format!("{text}-01").parse().map_err(|_| wrong())?;
+    let next = first.checked_add(1.month()).map_err(|_| wrong())?;
+    let midnight = |day: Date| {
+        let start = day.to_zoned(TimeZone::UTC).map_err(|_| wrong())?;
+        Ok::<_, String>(Timestamp(start.timestamp().as_microsecond()))
+    };
+    Ok(Period {
+        start: midnight(first)?,
+        end: midnight(next)?,
+    })
 }
 
 fn duration(text: &str) -> Result<std::time::Duration, tollgate_model::TimeError> {

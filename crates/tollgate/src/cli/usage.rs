@@ -42,7 +42,9 @@ pub struct UsageFilter {
 #[derive(Debug, Subcommand)]
 pub enum UsageCommand {
     /// Totals, latencies, errors and quota of a span.
-    #[command(after_help = "Example:\n  tollgate usage stats --subscription acme-widgets --range 7d")]
+    #[command(
+        after_help = "Example:\n  tollgate usage stats --subscription acme-widgets --range 7d"
+    )]
     Stats {
         #[command(flatten)]
         filter: UsageFilter,

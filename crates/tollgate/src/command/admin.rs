@@ -16,7 +16,13 @@ use crate::{config, output};
 /// # Errors
 /// When the store cannot be opened, or a scope is none.
 pub async fn run(command: TokenCommand) -> anyhow::Result<()> {
-    let TokenCommand::Create { scopes, name, expires, config, json } = command;
+    let TokenCommand::Create {
+        scopes,
+        name,
+        expires,
+        config,
+        json,
+    } = command;
     let config = config::load(&config)?;
     let store = open_store(&config)?;
     let clock = Arc::new(SystemClock::new());

@@ -15,7 +15,10 @@ use crate::output::{self, at, plain};
 /// # Errors
 /// When the file cannot be read, or the platform refuses or cannot be reached.
 pub async fn apply(args: ApplyArgs) -> anyhow::Result<()> {
-    let query = [("dry_run", args.dry_run.to_string()), ("prune", args.prune.to_string())];
+    let query = [
+        ("dry_run", args.dry_run.to_string()),
+        ("prune", args.prune.to_string()),
+    ];
     let difference = send(&args.file, "/api/v1/catalog/apply", &query, &args.platform).await?;
     if args.platform.json {
         return output::json(&difference);
@@ -34,7 +37,11 @@ pub async fn apply(args: ApplyArgs) -> anyhow::Result<()> {
 pub async fn diff(args: DiffArgs) -> anyhow::Result<()> {
     let query = [("prune", args.prune.to_string())];
     let difference = send(&args.file, "/api/v1/catalog/diff", &query, &args.platform).await?;
-    if args.platform.json { output::json(&difference) } else { print(&difference) }
+    if args.platform.json {
+        output::json(&difference)
+    } else {
+        print(&difference)
+    }
 }
 
 async fn send(
@@ -45,15 +52,26 @@ async fn send(
 ) -> anyhow::Result<Value> {
     let text = std::fs::read_to_string(file)
         .with_context(|| format!("{} cannot be read", file.display()))?;
-    Platform::from_args(platform)?.send(Method::POST, path, query, Body::Toml(text)).await
+    Platform::from_args(platform)?
+        .send(Method::POST, path, query, Body::Toml(text))
+        .await
 }
 
 fn print(difference: &Value) -> anyhow::Result<()> {
     let mut changes = 0;
-    for (list, sign) in [("added", "+"), ("changed", "~"), ("removed", "-"), ("released", "=")] {
+    for (list, sign) in [
+        ("added", "+"),
+        ("changed", "~"),
+        ("removed", "-"),
+        ("released", "="),
+    ] {
         for object in at(difference, list).as_array().into_iter().flatten() {
             changes += usize::from(list != "released");
-            output::line(format!("{sign} {} {}", plain(at(object, "kind")), plain(at(object, "id"))))?;
+            output::line(format!(
+                "{sign} {} {}",
+                plain(at(object, "kind")),
+                plain(at(object, "id"))
+            ))?;
             for field in at(object, "fields").as_array().into_iter().flatten() {
                 output::line(format!(
                     "    {}: {} -> {}",

@@ -15,9 +15,10 @@ use crate::output;
 pub fn run(command: ConfigCommand) -> anyhow::Result<()> {
     match command {
         ConfigCommand::Check { config, json } => check(&config, json),
-        ConfigCommand::Reference { json: false, .. } => {
-            output::table(&["setting", "value", "default", "meaning"], config::reference())
-        }
+        ConfigCommand::Reference { json: false, .. } => output::table(
+            &["setting", "value", "default", "meaning"],
+            config::reference(),
+        ),
         ConfigCommand::Reference { json: true, .. } => {
             let rows: Vec<_> = config::reference()
                 .into_iter()
@@ -37,7 +38,12 @@ pub fn run(command: ConfigCommand) -> anyhow::Result<()> {
 fn check(path: &Path, json: bool) -> anyhow::Result<()> {
     let found = check_all(path);
     if json {
-        let problems: Vec<_> = found.as_ref().err().into_iter().flat_map(|errors| errors_as_json(errors)).collect();
+        let problems: Vec<_> = found
+            .as_ref()
+            .err()
+            .into_iter()
+            .flat_map(|errors| errors_as_json(errors))
+            .collect();
         output::json(&json!({ "ok": problems.is_empty(), "problems": problems }))?;
     }
     let config = found.map_err(crate::command::Misconfigured::new)?;
@@ -70,7 +76,10 @@ pub fn load_catalog(path: &Path) -> Result<String, ConfigError> {
     let text = config::read_file(path)?;
     match tollgate_control::check_catalog(&text) {
         Ok(()) => Ok(text),
-        Err(problems) => Err(ConfigError { path: path.to_owned(), problems }),
+        Err(problems) => Err(ConfigError {
+            path: path.to_owned(),
+            problems,
+        }),
     }
 }
 

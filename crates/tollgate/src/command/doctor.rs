@@ -33,11 +33,19 @@ struct Finding {
 }
 
 fn good(what: &'static str, detail: impl Into<String>) -> Finding {
-    Finding { what, ok: true, detail: detail.into() }
+    Finding {
+        what,
+        ok: true,
+        detail: detail.into(),
+    }
 }
 
 fn bad(what: &'static str, detail: impl Into<String>) -> Finding {
-    Finding { what, ok: false, detail: detail.into() }
+    Finding {
+        what,
+        ok: false,
+        detail: detail.into(),
+    }
 }
 
 /// Runs the command; exit status 1 when something is wrong.
@@ -67,17 +75,30 @@ pub async fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
     } else {
         let rows = findings
             .iter()
-            .map(|f| vec![if f.ok { "ok" } else { "!!" }.into(), f.what.into(), f.detail.clone()])
+            .map(|f| {
+                vec![
+                    if f.ok { "ok" } else { "!!" }.into(),
+                    f.what.into(),
+                    f.detail.clone(),
+                ]
+            })
             .collect();
         output::table(&["", "what", "finding"], rows)?;
     }
-    Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if ok {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn clock() -> Finding {
     let now = SystemClock::new().now().wall;
     if now < CLOCK_EARLIEST {
-        return bad("clock", format!("says {now}: set it before serving, periods go by it"));
+        return bad(
+            "clock",
+            format!("says {now}: set it before serving, periods go by it"),
+        );
     }
     good("clock", format!("says {now}"))
 }
@@ -96,23 +117,34 @@ fn disk(config: &Config) -> Finding {
             }
             good("disk", detail)
         }
-        Err(error) => bad("disk", format!("{} cannot be looked at: {error}", folder.display())),
+        Err(error) => bad(
+            "disk",
+            format!("{} cannot be looked at: {error}", folder.display()),
+        ),
     }
 }
 
 /// The folder itself, or the nearest one above it that is there.
 fn nearest_folder(path: &Path) -> &Path {
-    path.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/"))
+    path.ancestors()
+        .find(|folder| folder.is_dir())
+        .unwrap_or(Path::new("/"))
 }
 
 fn journal(config: &Config) -> Finding {
     if !config.journal_dir.exists() {
-        return good("journal", format!("{} will be made", config.journal_dir.display()));
+        return good(
+            "journal",
+            format!("{} will be made", config.journal_dir.display()),
+        );
     }
     match super::journal::verify(&config.journal_dir) {
         Ok(found) if found.damage.is_clean() => {
             let records: u64 = found.streams.iter().map(|stream| stream.records).sum();
-            good("journal", format!("{records} records on disk, none damaged"))
+            good(
+                "journal",
+                format!("{records} records on disk, none damaged"),
+            )
         }
         Ok(found) => bad(
             "journal",
@@ -128,7 +160,10 @@ fn journal(config: &Config) -> Finding {
 
 async fn store_and_upstreams(config: &Config) -> Vec<Finding> {
     if !config.store_file.exists() {
-        return vec![good("store", format!("{} will be made", config.store_file.display()))];
+        return vec![good(
+            "store",
+            format!("{} will be made", config.store_file.display()),
+        )];
     }
     let store = match open_store(config) {
         Ok(store) => store,
@@ -137,11 +172,17 @@ async fn store_and_upstreams(config: &Config) -> Vec<Finding> {
     if let Err(error) = store.ping().await {
         return vec![bad("store", format!("cannot be read and written: {error}"))];
     }
-    let mut findings = vec![good("store", format!("{} answers", config.store_file.display()))];
+    let mut findings = vec![good(
+        "store",
+        format!("{} answers", config.store_file.display()),
+    )];
     let pepper = match pepper::find(&config.journal_dir) {
         Ok(Some(pepper)) => pepper,
         Ok(None) => {
-            findings.push(bad("pepper", "is missing: bring it back, or every key is unknown"));
+            findings.push(bad(
+                "pepper",
+                "is missing: bring it back, or every key is unknown",
+            ));
             return findings;
         }
         Err(error) => {
@@ -156,7 +197,15 @@ async fn store_and_upstreams(config: &Config) -> Vec<Finding> {
         return findings;
     }
     let catalog = control.catalog();
-    findings.push(good("catalog", format!("{} APIs, {} plans, {} subscriptions", catalog.apis.len(), catalog.plans.len(), catalog.subscriptions.len())));
+    findings.push(good(
+        "catalog",
+        format!(
+            "{} APIs, {} plans, {} subscriptions",
+            catalog.apis.len(),
+            catalog.plans.len(),
+            catalog.subscriptions.len()
+        ),
+    ));
     let addresses: BTreeSet<String> = catalog
         .apis
         .values()
@@ -181,7 +230,10 @@ async fn upstream(address: &str) -> Finding {
     match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
         Ok(Ok(_)) => good("upstream", format!("{address} takes connections")),
         Ok(Err(error)) => bad("upstream", format!("{address}: {error}; callers get 502")),
-        Err(_) => bad("upstream", format!("{address} does not answer; callers get 502")),
+        Err(_) => bad(
+            "upstream",
+            format!("{address} does not answer; callers get 502"),
+        ),
     }
 }
 
@@ -198,6 +250,9 @@ async fn server(config: &Config) -> Finding {
             let text = answer.text().await.unwrap_or_default();
             bad("server", format!("runs and is not ready: {}", text.trim()))
         }
-        Err(_) => good("server", format!("does not run at {}", config.health_listen)),
+        Err(_) => good(
+            "server",
+            format!("does not run at {}", config.health_listen),
+        ),
     }
 }

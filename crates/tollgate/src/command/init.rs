@@ -38,7 +38,10 @@ pub fn run(args: &InitArgs) -> anyhow::Result<()> {
 }
 
 fn write_new(path: &Path, text: &str) -> anyhow::Result<()> {
-    let file = std::fs::File::options().write(true).create_new(true).open(path);
+    let file = std::fs::File::options()
+        .write(true)
+        .create_new(true)
+        .open(path);
     file.and_then(|mut file| file.write_all(text.as_bytes()))
         .with_context(|| format!("{} cannot be written", path.display()))
 }

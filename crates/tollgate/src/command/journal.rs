@@ -20,14 +20,22 @@ pub fn run(command: JournalCommand) -> anyhow::Result<ExitCode> {
         JournalCommand::Verify { dir, json } => (dir, json, true),
     };
     anyhow::ensure!(dir.is_dir(), "{} is no folder", dir.display());
-    let found = if verified { verify(&dir)? } else { inspect(&dir)? };
+    let found = if verified {
+        verify(&dir)?
+    } else {
+        inspect(&dir)?
+    };
     if as_json {
         output::json(&to_json(&found, verified))?;
     } else {
         print(&found, verified)?;
     }
     let failed = verified && !found.damage.is_clean();
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if failed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 /// Reads every record of the journal in a folder.
@@ -86,8 +94,14 @@ fn stream_json(stream: &StreamInspection) -> Value {
 
 fn print(found: &Inspection, verified: bool) -> anyhow::Result<()> {
     let node = found.node.as_deref().unwrap_or("unknown");
-    let ended = if found.clean { "ended in order" } else { "runs, or was killed" };
-    let epoch = found.epoch.map_or_else(|| "?".to_owned(), |epoch| epoch.to_string());
+    let ended = if found.clean {
+        "ended in order"
+    } else {
+        "runs, or was killed"
+    };
+    let epoch = found
+        .epoch
+        .map_or_else(|| "?".to_owned(), |epoch| epoch.to_string());
     output::line(format!("node {node}, life {epoch} ({ended})"))?;
     let rows = found
         .streams
@@ -106,7 +120,16 @@ fn print(found: &Inspection, verified: bool) -> anyhow::Result<()> {
         })
         .collect();
     output::table(
-        &["stream", ">segments", ">KiB", ">first", ">next", ">shipped", ">events", ">units"],
+        &[
+            "stream",
+            ">segments",
+            ">KiB",
+            ">first",
+            ">next",
+            ">shipped",
+            ">events",
+            ">units",
+        ],
         rows,
     )?;
     for line in damage_lines(&found.damage) {
@@ -114,7 +137,9 @@ fn print(found: &Inspection, verified: bool) -> anyhow::Result<()> {
     }
     match (verified, found.damage.is_clean()) {
         (true, true) => output::line("Every record is whole."),
-        (true, false) => output::line("Whole records around the damage are delivered all the same."),
+        (true, false) => {
+            output::line("Whole records around the damage are delivered all the same.")
+        }
         (false, _) => Ok(()),
     }
 }
@@ -133,7 +158,7 @@ fn damage_lines(damage: &DamageReport) -> Vec<String> {
             tail.file, tail.offset
         )
     });
-    let more = (damage.more_spots > 0)
-        .then(|| format!("and {} more damaged places", damage.more_spots));
+    let more =
+        (damage.more_spots > 0).then(|| format!("and {} more damaged places", damage.more_spots));
     spots.chain(torn).chain(more).collect()
 }

@@ -15,12 +15,23 @@ pub async fn run(command: UsageCommand) -> anyhow::Result<()> {
         UsageCommand::Stats { filter, platform } => {
             ask(&platform, "stats", filter_query(filter), print_stats).await
         }
-        UsageCommand::Top { by, limit, filter, platform } => {
+        UsageCommand::Top {
+            by,
+            limit,
+            filter,
+            platform,
+        } => {
             let mut query = filter_query(filter);
             query.extend([("by", by), ("limit", limit.to_string())]);
             ask(&platform, "top", query, print_top).await
         }
-        UsageCommand::Trends { every, group_by, time_zone, filter, platform } => {
+        UsageCommand::Trends {
+            every,
+            group_by,
+            time_zone,
+            filter,
+            platform,
+        } => {
             let mut query = filter_query(filter);
             query.push(("every", every));
             query.extend(group_by.map(|group| ("group_by", group)));
@@ -64,9 +75,15 @@ fn filter_query(filter: UsageFilter) -> Query {
         ("key_id", filter.key),
         ("route", filter.route),
         ("plan", filter.plan),
-        ("include_test", filter.include_test.then(|| "true".to_owned())),
+        (
+            "include_test",
+            filter.include_test.then(|| "true".to_owned()),
+        ),
     ];
-    fields.into_iter().filter_map(|(name, value)| value.map(|value| (name, value))).collect()
+    fields
+        .into_iter()
+        .filter_map(|(name, value)| value.map(|value| (name, value)))
+        .collect()
 }
 
 async fn ask(
@@ -75,9 +92,14 @@ async fn ask(
     query: Query,
     print: fn(&Value) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let answer =
-        Platform::from_args(args)?.get(&format!("/api/v1/usage/{question}"), &query).await?;
-    if args.json { output::json(&answer) } else { print(&answer) }
+    let answer = Platform::from_args(args)?
+        .get(&format!("/api/v1/usage/{question}"), &query)
+        .await?;
+    if args.json {
+        output::json(&answer)
+    } else {
+        print(&answer)
+    }
 }
 
 fn items<'a>(answer: &'a Value, name: &str) -> &'a [Value] {
@@ -118,19 +140,54 @@ fn print_top(answer: &Value) -> anyhow::Result<()> {
     if found.is_empty() {
         return output::line("Nothing was called in this span.");
     }
-    let columns = ["name", "requests", "units", "denied", "errors", "latency_ms.p50", "latency_ms.p99"];
+    let columns = [
+        "name",
+        "requests",
+        "units",
+        "denied",
+        "errors",
+        "latency_ms.p50",
+        "latency_ms.p99",
+    ];
     let rows = found.iter().map(|item| row(item, &columns)).collect();
     output::table(
-        &["name", ">requests", ">units", ">denied", ">errors", ">p50 ms", ">p99 ms"],
+        &[
+            "name",
+            ">requests",
+            ">units",
+            ">denied",
+            ">errors",
+            ">p50 ms",
+            ">p99 ms",
+        ],
         rows,
     )
 }
 
 fn print_trends(answer: &Value) -> anyhow::Result<()> {
     let points = items(answer, "points");
-    let columns = ["start", "group", "requests", "units", "denied", "errors", "latency_ms.p99"];
+    let columns = [
+        "start",
+        "group",
+        "requests",
+        "units",
+        "denied",
+        "errors",
+        "latency_ms.p99",
+    ];
     let rows = points.iter().map(|point| row(point, &columns)).collect();
-    output::table(&["start", "group", ">requests", ">units", ">denied", ">errors", ">p99 ms"], rows)
+    output::table(
+        &[
+            "start",
+            "group",
+            ">requests",
+            ">units",
+            ">denied",
+            ">errors",
+            ">p99 ms",
+        ],
+        rows,
+    )
 }
 
 fn print_records(answer: &Value) -> anyhow::Result<()> {

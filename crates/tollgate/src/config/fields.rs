@@ -48,13 +48,31 @@ const fn field(
     default: &'static str,
     help: &'static str,
 ) -> Field {
-    Field { section, name, kind, default, help }
+    Field {
+        section,
+        name,
+        kind,
+        default,
+        help,
+    }
 }
 
 /// All settings, in the order of the file.
 pub const FIELDS: &[Field] = &[
-    field("gateway", "listen", Kind::Socket, "\"127.0.0.1:8080\"", "Where callers connect."),
-    field("gateway", "workers", Kind::Count, "0", "Threads that serve callers; 0: one per core."),
+    field(
+        "gateway",
+        "listen",
+        Kind::Socket,
+        "\"127.0.0.1:8080\"",
+        "Where callers connect.",
+    ),
+    field(
+        "gateway",
+        "workers",
+        Kind::Count,
+        "0",
+        "Threads that serve callers; 0: one per core.",
+    ),
     field(
         "gateway",
         "trusted_proxies",
@@ -111,7 +129,13 @@ pub const FIELDS: &[Field] = &[
         "\"5s\"",
         "Longest wait before events go to a platform elsewhere; within one process it is 250 ms.",
     ),
-    field("journal", "ship_batch", Kind::Count, "1000", "Events that are sent at once when so many wait."),
+    field(
+        "journal",
+        "ship_batch",
+        Kind::Count,
+        "1000",
+        "Events that are sent at once when so many wait.",
+    ),
     field(
         "journal",
         "keep",
@@ -119,7 +143,13 @@ pub const FIELDS: &[Field] = &[
         "\"24h\"",
         "How long shipped segments stay, for a platform restored from an older backup.",
     ),
-    field("journal", "disk_max", Kind::Bytes, "\"4GiB\"", "Most space the journal may take."),
+    field(
+        "journal",
+        "disk_max",
+        Kind::Bytes,
+        "\"4GiB\"",
+        "Most space the journal may take.",
+    ),
     field(
         "catalog",
         "file",
@@ -134,7 +164,13 @@ pub const FIELDS: &[Field] = &[
         "\"http://127.0.0.1:8081\"",
         "Where a gateway finds its platform, when that is another process.",
     ),
-    field("fleet", "token", Kind::Secret, "\"\"", "The secret by which gateways join."),
+    field(
+        "fleet",
+        "token",
+        Kind::Secret,
+        "\"\"",
+        "The secret by which gateways join.",
+    ),
     field(
         "fleet",
         "node",
@@ -146,7 +182,10 @@ pub const FIELDS: &[Field] = &[
 
 /// Settings that only the environment carries.
 pub const ENVIRONMENT: &[(&str, &str)] = &[
-    ("TOLLGATE__SECTION__KEY", "Overrides a setting of the file, such as TOLLGATE__STORE__URL."),
+    (
+        "TOLLGATE__SECTION__KEY",
+        "Overrides a setting of the file, such as TOLLGATE__STORE__URL.",
+    ),
     (
         "TOLLGATE_ADMIN_TOKEN",
         "An operator's token with every scope, at least 24 characters; set anew at every start.",
@@ -155,15 +194,12 @@ pub const ENVIRONMENT: &[(&str, &str)] = &[
         "TOLLGATE_KEY_PEPPER",
         "Keys the hashes of API keys; without it a file `pepper` beside the journal folder does. Lose it and every key is lost.",
     ),
-    ("TOLLGATE_LOG", "What is logged, such as info or tollgate_gateway=debug."),
+    (
+        "TOLLGATE_LOG",
+        "What is logged, such as info or tollgate_gateway=debug.",
+    ),
     ("TOLLGATE_LOG_FORMAT", "text (default) or json."),
 ];
-
-/// The setting of this name.
-#[must_use]
-pub fn find(section: &str, name: &str) -> Option<&'static Field> {
-    FIELDS.iter().find(|field| field.section == section && field.name == name)
-}
 
 /// The sections, in the order of the file.
 #[must_use]

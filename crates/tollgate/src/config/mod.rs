@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use tollgate_control::document::{Problem, ProblemCode};
 
-pub use fields::{ENVIRONMENT, FIELDS, Field, Kind};
+pub use fields::{FIELDS, Kind};
 pub use render::{reference, schema, template};
 
 /// A configuration that holds.
@@ -75,9 +75,17 @@ fn render_problems(path: &Path, problems: &[Problem]) -> String {
 /// # Errors
 /// [`ConfigError`] with every problem.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
-    let fail = |problems| ConfigError { path: path.to_owned(), problems };
+    let fail = |problems| ConfigError {
+        path: path.to_owned(),
+        problems,
+    };
     let text = read_file(path)?;
-    read::read(&text, std::env::vars(), path.parent().unwrap_or(Path::new("."))).map_err(fail)
+    read::read(
+        &text,
+        std::env::vars(),
+        path.parent().unwrap_or(Path::new(".")),
+    )
+    .map_err(fail)
 }
 
 /// The text of a configuration or catalog.
@@ -88,7 +96,10 @@ pub fn read_file(path: &Path) -> Result<String, ConfigError> {
     std::fs::read_to_string(path).map_err(|error| {
         let detail = format!("cannot be read: {error}");
         let problem = Problem::new("", ProblemCode::Invalid, detail);
-        ConfigError { path: path.to_owned(), problems: vec![problem] }
+        ConfigError {
+            path: path.to_owned(),
+            problems: vec![problem],
+        }
     })
 }
 

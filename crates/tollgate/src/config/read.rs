@@ -44,7 +44,10 @@ fn default_text() -> String {
     let mut text = String::new();
     for section in super::fields::sections() {
         text.push_str(&format!("[{section}]\n"));
-        for field in FIELDS.iter().filter(|f| f.section == section && !f.default.is_empty()) {
+        for field in FIELDS
+            .iter()
+            .filter(|f| f.section == section && !f.default.is_empty())
+        {
             text.push_str(&format!("{} = {}\n", field.name, field.default));
         }
     }
@@ -68,9 +71,12 @@ fn read_document(
             let proxies = or(table, "trusted_proxies", proxies, |f| networks(&f));
             Some((listen?, workers?, proxies?))
         });
-        let platform =
-            section(root, "platform", |t| socket(t, defaults.map(|d| d.platform_listen)));
-        let health = section(root, "health", |t| socket(t, defaults.map(|d| d.health_listen)));
+        let platform = section(root, "platform", |t| {
+            socket(t, defaults.map(|d| d.platform_listen))
+        });
+        let health = section(root, "health", |t| {
+            socket(t, defaults.map(|d| d.health_listen))
+        });
         let store = section(root, "store", |table| {
             or(table, "url", defaults.map(|d| d.store_file.clone()), |f| {
                 let file = url(&f, "store")?.strip_prefix("sqlite://")?.to_owned();
@@ -78,14 +84,19 @@ fn read_document(
             })
         });
         let counters = section(root, "counters", |table| {
-            or(table, "url", defaults.map(|_| ()), |f| url(&f, "counters").map(|_| ()))
+            or(table, "url", defaults.map(|_| ()), |f| {
+                url(&f, "counters").map(|_| ())
+            })
         });
         let journal = section(root, "journal", |table| journal(table, defaults, base));
         let file = section(root, "catalog", |table| {
             let file = table.optional("file");
-            Some(file.and_then(|f| f.short_text(4_096)).map(|path| base.join(path)))
+            Some(
+                file.and_then(|f| f.short_text(4_096))
+                    .map(|path| base.join(path)),
+            )
         });
-        let node = section(root, "fleet", |table| fleet(table));
+        let node = section(root, "fleet", fleet);
         let (gateway_listen, gateway_workers, trusted_proxies) = gateway?;
         let (journal_dir, journal_durable, ship_batch, journal_keep_us, disk) = journal?;
         counters?;
@@ -118,30 +129,48 @@ fn journal(table: &Table<'_>, defaults: Option<&Config>, base: &Path) -> Option<
         f.choice(&[("fast", false), ("durable", true)])
     });
     // Within one process events are taken in at once; the setting is for platforms elsewhere.
-    let every = or(table, "ship_every", defaults.map(|_| 0), |f| f.duration_us(DURATION_US));
-    let batch = or(table, "ship_batch", defaults.map(|d| d.ship_batch), |f| f.integer(1..=10_000));
+    let every = or(table, "ship_every", defaults.map(|_| 0), |f| {
+        f.duration_us(DURATION_US)
+    });
+    let batch = or(table, "ship_batch", defaults.map(|d| d.ship_batch), |f| {
+        f.integer(1..=10_000)
+    });
     let keep = or(table, "keep", defaults.map(|d| d.journal_keep_us), |f| {
         f.duration_us(0..=*DURATION_US.end())
     });
-    let disk = or(table, "disk_max", defaults.map(|d| d.journal_disk_bytes_max), |f| {
-        f.bytes(DISK_BYTES)
-    });
+    let disk = or(
+        table,
+        "disk_max",
+        defaults.map(|d| d.journal_disk_bytes_max),
+        |f| f.bytes(DISK_BYTES),
+    );
     every?;
     Some((dir?, durable?, batch?, keep?, disk?))
 }
 
 /// The node's name; the rest of the section is for gateways that run apart from their platform.
-#[expect(clippy::option_option, reason = "read, and not given, is not the same as not readable")]
+#[expect(
+    clippy::option_option,
+    reason = "read, and not given, is not the same as not readable"
+)]
 fn fleet(table: &Table<'_>) -> Option<Option<String>> {
     let platform = table.optional("platform").map(|f| url(&f, "fleet"));
     let token = table.optional("token").map(|f| f.text());
     let node = table.optional("node").map(|f| f.text());
-    if [platform.map(|p| p.is_some()), token.map(|t| t.is_some()), node.map(|n| n.is_some())]
-        .contains(&Some(false))
+    if [
+        platform.map(|p| p.is_some()),
+        token.map(|t| t.is_some()),
+        node.map(|n| n.is_some()),
+    ]
+    .contains(&Some(false))
     {
         return None;
     }
-    Some(node.flatten().filter(|node| !node.is_empty()).map(str::to_owned))
+    Some(
+        node.flatten()
+            .filter(|node| !node.is_empty())
+            .map(str::to_owned),
+    )
 }
 
 /// A section; one that is not there reads as an empty one.

@@ -32,12 +32,21 @@ pub fn reference() -> Vec<Vec<String>> {
         vec![
             format!("{}.{}", field.section, field.name),
             kind_in_words(field.kind),
-            if field.default.is_empty() { "-".to_owned() } else { field.default.to_owned() },
+            if field.default.is_empty() {
+                "-".to_owned()
+            } else {
+                field.default.to_owned()
+            },
             field.help.to_owned(),
         ]
     });
     let environment = ENVIRONMENT.iter().map(|(name, help)| {
-        vec![(*name).to_owned(), "environment".to_owned(), "-".to_owned(), (*help).to_owned()]
+        vec![
+            (*name).to_owned(),
+            "environment".to_owned(),
+            "-".to_owned(),
+            (*help).to_owned(),
+        ]
     });
     settings.chain(environment).collect()
 }

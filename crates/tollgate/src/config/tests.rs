@@ -72,8 +72,14 @@ fn broken_toml_is_told_with_its_place() {
 #[test]
 fn the_environment_overrides_the_file_and_is_checked_too() {
     let environment = [
-        ("TOLLGATE__GATEWAY__LISTEN".to_owned(), "127.0.0.1:9000".to_owned()),
-        ("TOLLGATE__GATEWAY__TRUSTED_PROXIES".to_owned(), "[\"10.0.0.0/8\"]".to_owned()),
+        (
+            "TOLLGATE__GATEWAY__LISTEN".to_owned(),
+            "127.0.0.1:9000".to_owned(),
+        ),
+        (
+            "TOLLGATE__GATEWAY__TRUSTED_PROXIES".to_owned(),
+            "[\"10.0.0.0/8\"]".to_owned(),
+        ),
         ("TOLLGATE__JOURNAL__SHIP_BATCH".to_owned(), "50".to_owned()),
         ("PATH".to_owned(), "/bin".to_owned()),
     ];
@@ -93,6 +99,11 @@ fn the_schema_knows_every_setting() {
     let schema = schema();
     for field in FIELDS {
         let property = &schema["properties"][field.section]["properties"][field.name];
-        assert!(property["description"].is_string(), "{}.{}", field.section, field.name);
+        assert!(
+            property["description"].is_string(),
+            "{}.{}",
+            field.section,
+            field.name
+        );
     }
 }

@@ -61,7 +61,10 @@ impl Folder {
         };
         std::fs::create_dir_all(&path)
             .with_context(|| format!("{} cannot be made", path.display()))?;
-        Ok(Self { path, temporary: asked.is_none() })
+        Ok(Self {
+            path,
+            temporary: asked.is_none(),
+        })
     }
 }
 
@@ -79,18 +82,26 @@ async fn serve(args: &DemoArgs, folder: &Folder) -> anyhow::Result<ExitCode> {
     let example = Supervisor::new(tokio::runtime::Handle::current());
     let stop = example.stop().soft;
     let (listener, upstream) = upstream::bind().await?;
-    example.spawn(TaskSpec::essential("demo upstream"), upstream::run(listener, stop.clone()));
+    example.spawn(
+        TaskSpec::essential("demo upstream"),
+        upstream::run(listener, stop.clone()),
+    );
     let catalog = folder.path.join("catalog.toml");
-    std::fs::write(&catalog, CATALOG.replace("{upstream}", &upstream.to_string()))
-        .with_context(|| format!("{} cannot be written", catalog.display()))?;
+    std::fs::write(
+        &catalog,
+        CATALOG.replace("{upstream}", &upstream.to_string()),
+    )
+    .with_context(|| format!("{} cannot be written", catalog.display()))?;
     let token = find_or_make_token(&folder.path)?;
     let server = Server::start(&config(args, folder, catalog), Some(&token)).await?;
     let client = Platform::new(&format!("http://{}", args.platform), Some(token.clone()))?;
-    let tour = make_key(&client, "initech-trial", "for you to try").await?;
+    let tour = make_key(&client, "you-widgets", "for you to try").await?;
     if !args.no_traffic {
         let customers = make_customers(&client).await?;
         let calls = traffic::run(args.gateway, customers, args.requests_per_second, stop);
-        example.spawn(TaskSpec::expendable("demo traffic"), async { Ok(calls.await?) });
+        example.spawn(TaskSpec::expendable("demo traffic"), async {
+            Ok(calls.await?)
+        });
     }
     print_tour(args, &token, &tour)?;
     let run_for = args.run_for.unwrap_or(Duration::MAX);
@@ -102,7 +113,11 @@ async fn serve(args: &DemoArgs, folder: &Folder) -> anyhow::Result<ExitCode> {
     output::note("Stopping …");
     let clean = server.stop(DRAIN, &mut signals).await;
     let ended = example.shutdown(DRAIN).await;
-    Ok(if clean && ended.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if clean && ended.is_clean() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn config(args: &DemoArgs, folder: &Folder, catalog: PathBuf) -> Config {
@@ -130,7 +145,8 @@ fn find_or_make_token(folder: &Path) -> anyhow::Result<String> {
         return Ok(token.trim().to_owned());
     }
     let token = format!("demo_{}", random_text(24));
-    std::fs::write(&path, &token).with_context(|| format!("{} cannot be written", path.display()))?;
+    std::fs::write(&path, &token)
+        .with_context(|| format!("{} cannot be written", path.display()))?;
     Ok(token)
 }
 
@@ -142,17 +158,25 @@ fn random_text(bytes: usize) -> String {
 }
 
 async fn make_customers(client: &Platform) -> anyhow::Result<Vec<Customer>> {
-    let mut customers = vec![Customer { key: String::new(), weight: ANONYMOUS_WEIGHT }];
+    let mut customers = vec![Customer {
+        key: String::new(),
+        weight: ANONYMOUS_WEIGHT,
+    }];
     for (subscription, weight) in CUSTOMERS {
         let key = make_key(client, subscription, "demo traffic").await?;
-        customers.push(Customer { key, weight: *weight });
+        customers.push(Customer {
+            key,
+            weight: *weight,
+        });
     }
     Ok(customers)
 }
 
 async fn make_key(client: &Platform, subscription: &str, name: &str) -> anyhow::Result<String> {
     let body = json!({ "subscription_id": subscription, "name": name });
-    let key = client.send(Method::POST, "/api/v1/keys", &[], Body::Json(body)).await?;
+    let key = client
+        .send(Method::POST, "/api/v1/keys", &[], Body::Json(body))
+        .await?;
     Ok(output::plain(output::at(&key, "key")))
 }
 
@@ -160,7 +184,10 @@ fn print_tour(args: &DemoArgs, token: &str, key: &str) -> anyhow::Result<()> {
     let (gateway, platform, health) = (args.gateway, args.platform, args.health);
     let program = std::env::current_exe().map_or("tollgate".to_owned(), |path| {
         let here = std::env::current_dir().unwrap_or_default();
-        path.strip_prefix(here).unwrap_or(&path).display().to_string()
+        path.strip_prefix(here)
+            .unwrap_or(&path)
+            .display()
+            .to_string()
     });
     output::line(format!(
         "\
@@ -183,6 +210,10 @@ Ask what was used, as JSON and as tables:
   {program} usage records --outcome denied --url http://{platform} --token {token}
 
 Example customers make {} requests a second. Ctrl-C ends everything.",
-        if args.no_traffic { 0 } else { args.requests_per_second },
+        if args.no_traffic {
+            0
+        } else {
+            args.requests_per_second
+        },
     ))
 }

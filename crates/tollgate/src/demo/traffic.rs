@@ -34,7 +34,9 @@ pub async fn run(
     requests_per_second: u32,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let http = reqwest::Client::builder().timeout(Duration::from_secs(10)).build()?;
+    let http = reqwest::Client::builder()
+        .timeout(Duration::from_secs(10))
+        .build()?;
     let permits = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
     // A fixed seed: every demo shows the same customers doing the same things.
     let mut rng = StdRng::seed_from_u64(7);
@@ -87,12 +89,19 @@ fn next_call(
         _ => (Method::GET, format!("/v1/gadgets/{id}")),
     };
     const AGENTS: [&str; 3] = ["widget-sdk-python/2.1", "widget-sdk-js/4.0", "curl/8.5"];
-    let agent = AGENTS.get(id as usize % AGENTS.len()).copied().unwrap_or("curl/8.5");
+    let agent = AGENTS
+        .get(id as usize % AGENTS.len())
+        .copied()
+        .unwrap_or("curl/8.5");
     let mut call = http
         .request(method.clone(), format!("http://{gateway}{path}"))
         .header("user-agent", agent);
     if method == Method::POST {
         call = call.json(&serde_json::json!({ "colour": "green", "id": id }));
     }
-    if customer.key.is_empty() { call } else { call.header("x-api-key", &customer.key) }
+    if customer.key.is_empty() {
+        call
+    } else {
+        call.header("x-api-key", &customer.key)
+    }
 }

@@ -57,16 +57,22 @@ pub async fn run(listener: TcpListener, stop: CancellationToken) -> Result<(), T
 async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let path = request.uri().path().to_owned();
     let method = request.method().clone();
-    let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let body = request
+        .into_body()
+        .collect()
+        .await
+        .map(|body| body.to_bytes())
+        .unwrap_or_default();
     let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
     let (status, value) = match (method, segments.as_slice()) {
         (Method::GET, ["v1", "widgets"]) => (
             StatusCode::OK,
             json!({ "items": (1..=5).map(widget).collect::<Vec<_>>() }),
         ),
-        (Method::POST, ["v1", "widgets"]) => {
-            (StatusCode::CREATED, json!({ "id": 6, "received_bytes": body.len() }))
-        }
+        (Method::POST, ["v1", "widgets"]) => (
+            StatusCode::CREATED,
+            json!({ "id": 6, "received_bytes": body.len() }),
+        ),
         (Method::GET, ["v1", "widgets", id]) => match id.parse::<u32>() {
             Ok(id) if id <= 1_000 => (StatusCode::OK, widget(id)),
             _ => (StatusCode::NOT_FOUND, json!({ "error": "no such widget" })),
@@ -75,21 +81,27 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
             tokio::time::sleep(Duration::from_millis(350)).await;
             (StatusCode::OK, json!({ "pages": 12 }))
         }
-        (Method::GET, ["v1", "flaky"]) => {
-            (StatusCode::INTERNAL_SERVER_ERROR, json!({ "error": "the widget press jammed" }))
-        }
+        (Method::GET, ["v1", "flaky"]) => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            json!({ "error": "the widget press jammed" }),
+        ),
         (Method::GET, ["v1", "status"]) => (StatusCode::OK, json!({ "ok": true })),
         _ => (StatusCode::NOT_FOUND, json!({ "error": "nothing here" })),
     };
     let mut response = Response::new(Full::new(Bytes::from(value.to_string())));
     *response.status_mut() = status;
     let json = http::HeaderValue::from_static("application/json");
-    response.headers_mut().insert(http::header::CONTENT_TYPE, json);
+    response
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, json);
     Ok(response)
 }
 
 fn widget(id: u32) -> serde_json::Value {
     const COLOURS: [&str; 4] = ["red", "green", "blue", "black"];
-    let colour = COLOURS.get(id as usize % COLOURS.len()).copied().unwrap_or("red");
+    let colour = COLOURS
+        .get(id as usize % COLOURS.len())
+        .copied()
+        .unwrap_or("red");
     json!({ "id": id, "name": format!("widget {id}"), "colour": colour })
 }

@@ -40,8 +40,14 @@ pub fn shipper(
         ..ShipOptions::default()
     };
     let reader = gateway.reader().context("the journal is closed")?;
-    let source = Arc::new(LocalJournal::new(reader, gateway.node_id().clone()));
-    Ok(Shipper::new(source, store.clone(), clock.clone(), ids.clone(), options))
+    let source = Arc::new(LocalJournal::new(gateway.node_id().clone(), reader));
+    Ok(Shipper::new(
+        source,
+        store.clone(),
+        clock.clone(),
+        ids.clone(),
+        options,
+    ))
 }
 
 /// Starts everything that runs beside requests.
@@ -95,7 +101,11 @@ fn every<F>(
     F: Future<Output = ()> + Send,
 {
     let stop = supervisor.stop().soft;
-    let spec = TaskSpec { name: name.into(), on_cancel: OnCancel::Wait, on_error: OnError::Shutdown };
+    let spec = TaskSpec {
+        name: name.into(),
+        on_cancel: OnCancel::Wait,
+        on_error: OnError::Shutdown,
+    };
     supervisor.spawn(spec, async move {
         let mut ticks = tokio::time::interval(pause);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -118,18 +128,21 @@ pub struct CatalogFile {
 }
 
 impl CatalogFile {
-    /// Applies the file for the first time.
+    /// Applies the file that the configuration names, if it names one, for the first time.
     ///
     /// # Errors
     /// When it cannot be read or does not hold.
-    pub async fn apply(path: &Path, control: Control) -> anyhow::Result<Self> {
+    pub async fn find(config: &Config, control: &Control) -> anyhow::Result<Option<Self>> {
+        let Some(path) = &config.catalog_file else {
+            return Ok(None);
+        };
         let file = Self {
-            path: path.to_owned(),
-            control,
+            path: path.clone(),
+            control: control.clone(),
             seen: Arc::new(Mutex::new(modified(path))),
         };
         file.read_and_apply().await?;
-        Ok(file)
+        Ok(Some(file))
     }
 
     /// Applies the file if it changed since the last look, or in any case.
@@ -158,7 +171,10 @@ impl CatalogFile {
         match self.control.apply_watched(&text, &name).await {
             Ok(_) => Ok(()),
             Err(ControlError::Invalid(problems)) => {
-                let error = ConfigError { path: self.path.clone(), problems };
+                let error = ConfigError {
+                    path: self.path.clone(),
+                    problems,
+                };
                 Err(Misconfigured::new(vec![error]).into())
             }
             Err(error) => Err(error.into()),
@@ -167,5 +183,7 @@ impl CatalogFile {
 }
 
 fn modified(path: &Path) -> Option<SystemTime> {
-    std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
+    std::fs::metadata(path)
+        .and_then(|metadata| metadata.modified())
+        .ok()
 }

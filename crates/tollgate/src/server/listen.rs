@@ -38,11 +38,15 @@ async fn serve(
     address: SocketAddr,
     router: Router,
 ) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(address).await.with_context(|| taken(name, address))?;
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| taken(name, address))?;
     let stop = supervisor.stop().soft;
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
     supervisor.spawn(TaskSpec::essential(name), async move {
-        axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned()).await?;
+        axum::serve(listener, service)
+            .with_graceful_shutdown(stop.cancelled_owned())
+            .await?;
         Ok(())
     });
     Ok(())

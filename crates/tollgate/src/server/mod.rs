@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use futures_util::future::BoxFuture;
+use prometheus_client::registry::Registry;
 use tollgate_api::{ApiMetrics, ApiParts, ApiState, Condition, Flush, FlushError, Health};
 use tollgate_control::Control;
-use prometheus_client::registry::Registry;
 use tollgate_gateway::{Deps, Gateway, StartError};
 use tollgate_journal::{DiskFilesystem, JournalOptions, SyncMode};
 use tollgate_lifecycle::{Signals, Supervisor, SystemClock, SystemIds};
@@ -45,7 +45,9 @@ pub fn platform_runtime() -> std::io::Result<tokio::runtime::Runtime> {
             format!("platform-{n}")
         })
         // Where niceness cannot be set, priorities are equal: slower, not wrong.
-        .on_thread_start(|| drop(rustix::process::nice(5)))
+        .on_thread_start(|| {
+            let _nicer = rustix::process::nice(5);
+        })
         .enable_all()
         .build()
 }
@@ -75,18 +77,32 @@ impl Server {
         let gateway = start_gateway(config, &clock, &ids, pepper.clone(), &mut registry)?;
         let sink: Arc<dyn CatalogSink> = Arc::new(gateway.handle());
         let platform_clock: Arc<dyn Clock> = clock.clone();
-        let control =
-            Control::new(store.clone(), sink, platform_clock.clone(), ids.clone(), pepper);
+        let control = Control::new(
+            store.clone(),
+            sink,
+            platform_clock.clone(),
+            ids.clone(),
+            pepper,
+        );
         control.start().await?;
         if let Some(token) = admin_token {
             control.tokens().ensure_bootstrap(token).await?;
         }
-        let catalog = match &config.catalog_file {
-            Some(path) => Some(background::CatalogFile::apply(path, control.clone()).await?),
-            None => None,
-        };
-        seed::quotas(&gateway.handle(), &control, store.as_ref(), clock.now().wall).await?;
-        let shipper = Arc::new(background::shipper(config, &gateway, &store, &platform_clock, &ids)?);
+        let catalog = background::CatalogFile::find(config, &control).await?;
+        seed::quotas(
+            &gateway.handle(),
+            &control,
+            store.as_ref(),
+            clock.now().wall,
+        )
+        .await?;
+        let shipper = Arc::new(background::shipper(
+            config,
+            &gateway,
+            &store,
+            &platform_clock,
+            &ids,
+        )?);
         let api = ApiState::new(ApiParts {
             control: control.clone(),
             metering: Metering::new(store.clone(), platform_clock.clone()),
@@ -98,22 +114,29 @@ impl Server {
             metrics: ApiMetrics::register(&mut registry),
             options: tollgate_api::Options::default(),
         });
-
         let supervisor = Supervisor::new(tokio::runtime::Handle::current());
-        background::start(&supervisor, &shipper, &control, &store, &platform_clock, catalog.clone());
+        background::start(
+            &supervisor,
+            &shipper,
+            &control,
+            &store,
+            &platform_clock,
+            catalog.clone(),
+        );
         let listeners = supervisor.group("listeners");
         listen::platform(&listeners, config.platform_listen, api.clone()).await?;
-        let health = Health { conditions: conditions(&gateway, store), registry: Arc::new(registry) };
+        let health = health(&gateway, store, registry);
         listen::health(&listeners, config.health_listen, health).await?;
         gateway.open();
-        tracing::info!(
-            gateway = %config.gateway_listen,
-            platform = %config.platform_listen,
-            health = %config.health_listen,
-            journal_sync = if config.journal_durable { "durable" } else { "fast" },
-            "tollgate is running",
-        );
-        Ok(Self { supervisor, listeners, gateway, api, shipper, catalog })
+        tell_start(config);
+        Ok(Self {
+            supervisor,
+            listeners,
+            gateway,
+            api,
+            shipper,
+            catalog,
+        })
     }
 
     /// Reads the catalog file again now.
@@ -132,7 +155,14 @@ impl Server {
     /// the waiting short; the journal is whole in any case. Answers whether everything ended in
     /// time.
     pub async fn stop(self, drain: Duration, signals: &mut Signals) -> bool {
-        let Self { supervisor, listeners, gateway, api, shipper, .. } = self;
+        let Self {
+            supervisor,
+            listeners,
+            gateway,
+            api,
+            shipper,
+            ..
+        } = self;
         let handle = gateway.handle();
         let mut draining = tokio::task::spawn_blocking(move || gateway.drain(drain));
         let (drained, patient) = tokio::select! {
@@ -168,7 +198,11 @@ pub fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
 /// The journal's options as configured.
 pub fn journal_options(config: &Config) -> JournalOptions {
     JournalOptions {
-        sync: if config.journal_durable { SyncMode::Durable } else { SyncMode::Fast },
+        sync: if config.journal_durable {
+            SyncMode::Durable
+        } else {
+            SyncMode::Fast
+        },
         disk_bytes_max: config.journal_disk_bytes_max,
         keep_us: config.journal_keep_us,
         ..JournalOptions::new(&config.journal_dir)
@@ -203,21 +237,37 @@ fn start_gateway(
     })
 }
 
-/// What must hold for the process to take traffic.
-fn conditions(gateway: &Gateway, store: Arc<dyn Store>) -> Vec<Condition> {
+/// What the health port shows: what must hold for the process to take traffic, and the figures.
+fn health(gateway: &Gateway, store: Arc<dyn Store>, registry: Registry) -> Health {
     let handle = gateway.handle();
-    vec![
-        Condition::new("gateway", move || {
-            let ready = handle.is_ready();
-            Box::pin(async move {
-                if ready { Ok(()) } else { Err("it is starting or draining".to_owned()) }
-            })
-        }),
-        Condition::new("store", move || {
-            let store = store.clone();
-            Box::pin(async move { store.ping().await.map_err(|error| error.to_string()) })
-        }),
-    ]
+    let serving = Condition::new("gateway", move || {
+        let ready = handle.is_ready();
+        Box::pin(async move {
+            if ready {
+                Ok(())
+            } else {
+                Err("it is starting or draining".to_owned())
+            }
+        })
+    });
+    let storing = Condition::new("store", move || {
+        let store = store.clone();
+        Box::pin(async move { store.ping().await.map_err(|error| error.to_string()) })
+    });
+    Health {
+        conditions: vec![serving, storing],
+        registry: Arc::new(registry),
+    }
+}
+
+fn tell_start(config: &Config) {
+    tracing::info!(
+        gateway = %config.gateway_listen,
+        platform = %config.platform_listen,
+        health = %config.health_listen,
+        journal_sync = if config.journal_durable { "durable" } else { "fast" },
+        "tollgate is running",
+    );
 }
 
 /// `POST /api/v1/usage/flush`.
@@ -226,7 +276,10 @@ struct ShipNow(Arc<Shipper>);
 impl Flush for ShipNow {
     fn flush(&self) -> BoxFuture<'_, Result<(), FlushError>> {
         Box::pin(async {
-            self.0.flush().await.map_err(|error| FlushError(error.to_string()))
+            self.0
+                .flush()
+                .await
+                .map_err(|error| FlushError(error.to_string()))
         })
     }
 }

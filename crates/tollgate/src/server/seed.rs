@@ -22,7 +22,10 @@ pub async fn quotas(
     now: Timestamp,
 ) -> anyhow::Result<()> {
     let catalog = control.catalog();
-    for used in store.list_period_units(now.plus_us(-LONGEST_PERIOD_US)).await? {
+    for used in store
+        .list_period_units(now.plus_us(-LONGEST_PERIOD_US))
+        .await?
+    {
         let (by, id, subscription, own) = match &used.scope {
             PeriodScope::Subscription(id) => (By::Subscription, id.as_str(), id.clone(), None),
             PeriodScope::Key(id) => match find_quota_of_key(store, id).await? {
@@ -30,9 +33,15 @@ pub async fn quotas(
                 None => continue,
             },
         };
-        let Some(subscription) = catalog.subscriptions.get(&subscription) else { continue };
-        let Some(plan) = catalog.find_plan_of(subscription) else { continue };
-        let Some(quota) = own.or(plan.quota) else { continue };
+        let Some(subscription) = catalog.subscriptions.get(&subscription) else {
+            continue;
+        };
+        let Some(plan) = catalog.find_plan_of(subscription) else {
+            continue;
+        };
+        let Some(quota) = own.or(plan.quota) else {
+            continue;
+        };
         let current = current_period(subscription, &quota, plan.period, now);
         if let Some(period) = current.filter(|period| period.start == used.start) {
             gateway.seed_quota(by, id, period, used.units);

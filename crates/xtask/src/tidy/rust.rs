@@ -93,7 +93,8 @@ pub fn check(path: &str, text: &str, ratchet: &Ratchet, problems: &mut Vec<Probl
         ));
     }
     let lines = production_lines(text);
-    let is_test = path.contains("/tests/") || path.ends_with("/tests.rs") || path.contains("/benches/");
+    let is_test =
+        path.contains("/tests/") || path.ends_with("/tests.rs") || path.contains("/benches/");
     let lines_max = match lines {
         _ if is_test => LINES_HARD_MAX,
         lines if lines > LINES_MAX => ratchet.lines_max(path),

@@ -1,0 +1,83 @@
+//! `tollgate reconcile`: the proof that journal, records, buckets and quotas agree, from the files
+//! and the store, also beside a running server.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use tollgate_journal::DiskFilesystem;
+use tollgate_lifecycle::SystemClock;
+use tollgate_metering::{
+    FolderJournal, JournalView, ReconcileLine, ReconcileOptions, ReconcileReport, reconcile,
+};
+use tollgate_model::Clock;
+use tollgate_store::UsageStore;
+
+use crate::cli::ReconcileArgs;
+use crate::server::open_store;
+use crate::{config, output};
+
+/// Runs the command; exit status 1 where something differs.
+///
+/// # Errors
+/// When the store or the journal cannot be read.
+pub async fn run(args: ReconcileArgs) -> anyhow::Result<ExitCode> {
+    let config = config::load(&args.config)?;
+    anyhow::ensure!(
+        config.store_file.exists(),
+        "there is no store at {}: nothing was ever counted here",
+        config.store_file.display()
+    );
+    let store: Arc<dyn UsageStore> = open_store(&config)?;
+    let journal: Option<Arc<dyn JournalView>> = if config.journal_dir.is_dir() {
+        FolderJournal::find(Arc::new(DiskFilesystem), &config.journal_dir)?
+            .map(|folder| Arc::new(folder) as Arc<dyn JournalView>)
+    } else {
+        None
+    };
+    let now = SystemClock::new().now().wall;
+    let options = ReconcileOptions {
+        period: args.period,
+    };
+    let report = reconcile(&store, journal, now, &options).await?;
+    if args.json {
+        output::json(&serde_json::to_value(&report)?)?;
+    } else {
+        print(&report)?;
+    }
+    Ok(if report.ok {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn print(report: &ReconcileReport) -> anyhow::Result<()> {
+    let number = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |n| n.to_string());
+    let mark = |line: &ReconcileLine| match (line.ok, line.left) {
+        (true, None) => "?",
+        (true, Some(_)) => "ok",
+        (false, _) => "!!",
+    };
+    let rows = report
+        .lines
+        .iter()
+        .map(|line| {
+            vec![
+                mark(line).to_owned(),
+                line.name.clone(),
+                number(line.left),
+                number(line.right),
+                line.in_words.clone(),
+            ]
+        })
+        .collect();
+    output::table(&["", "what", ">one side", ">other side", "in words"], rows)?;
+    let differ = report.lines.iter().filter(|line| !line.ok).count();
+    if report.ok {
+        return output::line("Every ledger tells the same.");
+    }
+    output::line(format!(
+        "{differ} comparisons differ. Keep the journal folder and the store as they are, and report \
+         this with the output of `tollgate reconcile --json`."
+    ))
+}
