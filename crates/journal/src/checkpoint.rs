@@ -27,6 +27,17 @@ pub struct Checkpoint {
     pub shards: Vec<ShardSnapshot>,
 }
 
+impl Checkpoint {
+    /// What the file says; `None` where it says nothing to this version.
+    pub(crate) fn read(file: &mut CheckpointFile) -> Option<Self> {
+        Some(Self {
+            epoch: file.epoch,
+            at: file.at(),
+            shards: file.read_shards().ok()?,
+        })
+    }
+}
+
 /// An exchange that was going on when the gateway died.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Unfinished {

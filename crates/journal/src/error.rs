@@ -34,6 +34,9 @@ pub enum JournalError {
     /// The journal is closed.
     #[error("the journal is closed")]
     Closed,
+    /// Segments went as fast as they were looked at, again and again.
+    #[error("the journal in {0} changes faster than it can be read")]
+    Unsteady(PathBuf),
 }
 
 impl JournalError {

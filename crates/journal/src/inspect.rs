@@ -8,7 +8,7 @@ use tollgate_model::{Now, Sequence};
 use crate::damage::{DamageReport, DamageSpot};
 use crate::frame::salt_of;
 use crate::fs::{Filesystem, again};
-use crate::layout::{Ask, Head, Reading, SegmentFile, lay_out, list_segments, read_pieces};
+use crate::layout::{Head, SegmentFile, lay_out, list_segments, read_end};
 use crate::twin::Twin;
 use crate::wire::{CheckpointFile, Ledger, LedgerStream, State, TotalsMessage};
 use crate::{JournalError, Totals};
@@ -198,20 +198,14 @@ impl Stream<'_> {
         let sealed = self.known.as_ref().filter(|known| known.sealed);
         let layout = lay_out(self.fs, salt, files);
         let kept_from = self.known.as_ref().map_or(0, |known| known.kept_from);
-        let reading = match sealed {
-            Some(known) if !self.every_record => Reading {
-                next: known.next,
-                ..Reading::default()
-            },
-            _ => {
-                let ask = Ask {
-                    replay_from: self.every_record.then_some(kept_from),
-                    known_next: sealed.map_or(0, |known| known.next),
-                    open_ended: sealed.is_none(),
-                };
-                read_pieces(self.fs, salt, &layout.pieces, ask, &mut |_, _| true)
-            }
-        };
+        let replay_from = self.every_record.then_some(kept_from);
+        let reading = read_end(
+            self.fs,
+            salt,
+            &layout.pieces,
+            self.known.as_ref(),
+            replay_from,
+        );
         let mut spots = layout.damage;
         spots.extend(reading.damage);
         let used = layout.pieces.iter().any(|piece| piece.first < piece.upper);
@@ -226,9 +220,7 @@ impl Stream<'_> {
             shipped: Sequence(self.known.as_ref().map_or(0, |known| known.shipped)),
             sealed: sealed.is_some(),
             records: reading.records,
-            totals: sealed
-                .and_then(|known| known.totals.as_ref())
-                .map_or(reading.totals, TotalsMessage::read),
+            totals: reading.totals,
         });
         (stream, spots, reading.torn)
     }

@@ -11,7 +11,7 @@ use crate::frame::{FrameHead, Kind};
 use crate::fs::{Filesystem, again, read_full_at};
 use crate::scan::{Scan, Step, Tail};
 use crate::segment::{HEADER_BYTES, SegmentName, decode_header};
-use crate::wire::{SegmentHeader, TotalsMessage, digest_event};
+use crate::wire::{LedgerStream, SegmentHeader, TotalsMessage, digest_event};
 
 /// What a segment's first bytes are.
 #[derive(Debug, Clone, PartialEq)]
@@ -235,6 +235,39 @@ pub(crate) fn read_pieces(
     if reading.next < ask.known_next && pieces.is_empty() {
         reading.next = ask.known_next;
         reading.whole &= ask.replay_from.is_none();
+    }
+    reading
+}
+
+/// How far a stream goes and what it sums up to, as the ledger has it where the stream has ended;
+/// else, or with `replay_from`, as its segments have it.
+pub(crate) fn read_end(
+    fs: &dyn Filesystem,
+    salt: u32,
+    pieces: &[Piece],
+    known: Option<&LedgerStream>,
+    replay_from: Option<u64>,
+) -> Reading {
+    let Some(sealed) = known.filter(|known| known.sealed) else {
+        let ask = Ask {
+            replay_from,
+            known_next: 0,
+            open_ended: true,
+        };
+        return read_pieces(fs, salt, pieces, ask, &mut |_, _| true);
+    };
+    let mut reading = Reading::default();
+    if replay_from.is_some() {
+        let ask = Ask {
+            replay_from,
+            known_next: sealed.next,
+            open_ended: false,
+        };
+        reading = read_pieces(fs, salt, pieces, ask, &mut |_, _| true);
+    }
+    reading.next = reading.next.max(sealed.next);
+    if let Some(totals) = &sealed.totals {
+        reading.totals = totals.read();
     }
     reading
 }

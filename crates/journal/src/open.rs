@@ -108,11 +108,12 @@ fn read_text(fs: &dyn Filesystem, path: &Path) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// Above every epoch seen. Where the state is lost, epochs of deleted streams are unknown; seconds
-/// since 1970 are above them all, since every start raises the epoch by one only.
+/// Above every epoch seen. Where the state is lost, or the folder is new under a name that had one
+/// before, the platform knows streams of epochs that are unknown here; seconds since 1970 are above
+/// them all, since every start raises the epoch by one only.
 fn next_epoch(recovery: &Recovery, now: Timestamp) -> u64 {
     let next = recovery.epoch_seen + 1;
-    if recovery.previous.is_some() || recovery.fresh {
+    if recovery.previous.is_some() {
         return next;
     }
     next.max(u64::try_from(now.0 / 1_000_000).unwrap_or(0))

@@ -1,22 +1,17 @@
 //! Reading streams back: for shipping, for proof. Never in a writer's way: reads are positional
 //! and go only as far as the kernel has whole records.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
-use tollgate_model::{Sequence, StreamId};
+use tollgate_model::{NodeId, Sequence, StreamId};
 
-use crate::damage::{DamageKind, DamageSpot, file_name};
-use crate::frame::{FrameHead, Kind};
-use crate::fs::again;
-use crate::scan::{Scan, Step, Tail};
-use crate::segment::HEADER_BYTES;
+use crate::range::Ranges;
 use crate::shared::{Shared, lock};
-use crate::stream::{Segment, Stream};
-use crate::wire::{TotalsMessage, decode_event, decode_grant};
-use crate::{DamageReport, Entry, ReadError, Totals};
+use crate::stream::Stream;
+use crate::wire::{LedgerStream, TotalsMessage};
+use crate::{DamageReport, Range, ReadError, Totals};
 
 /// A stream and how far it goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,60 +39,53 @@ pub struct StreamTotals {
     pub totals: Totals,
 }
 
-/// A part of a stream. Between the same two sequences it is always the same.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Range {
-    /// Where it begins, as asked.
-    pub first: Sequence,
-    /// Where the next range begins.
-    pub next: Sequence,
-    /// The entries, rising.
-    pub entries: Vec<(Sequence, Entry)>,
-    /// Entries inside that cannot be read; they are in the damage report.
-    pub missing: u64,
-    /// Bytes of the entries' records.
-    pub bytes: usize,
+impl StreamTotals {
+    /// Of a stream whose segments are all deleted.
+    pub(crate) fn of_gone(gone: &LedgerStream) -> Self {
+        let id = StreamId {
+            node: NodeId::new(&gone.node),
+            epoch: gone.epoch,
+            thread: gone.thread as u16,
+        };
+        let totals = gone.totals.as_ref().map(TotalsMessage::read);
+        Self {
+            id: Some(id),
+            next: Sequence(gone.next),
+            totals: totals.unwrap_or_default(),
+        }
+    }
 }
 
-/// Where the last read of a stream stopped.
-struct Cursor {
-    segment: Arc<Segment>,
-    scan: Scan,
+impl StreamInfo {
+    pub(crate) fn of(stream: &Stream) -> Self {
+        Self {
+            id: stream.id.clone(),
+            first: Sequence(stream.kept_from()),
+            next: Sequence(stream.written()),
+            shipped: Sequence(stream.shipped()),
+            live: stream.sealed.get().is_none(),
+        }
+    }
 }
 
 /// Reads every stream of the journal's folder. Cheap to clone.
 #[derive(Clone)]
 pub struct Reader {
     shared: Arc<Shared>,
-    cursors: Arc<Mutex<HashMap<StreamId, Cursor>>>,
-}
-
-/// How much a read may still take.
-struct Left {
-    events: usize,
-    bytes: usize,
+    ranges: Arc<Ranges>,
 }
 
 impl Reader {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self {
-            shared,
-            cursors: Arc::default(),
-        }
+        let ranges = Arc::new(Ranges::new(Arc::clone(&shared.fs)));
+        Self { shared, ranges }
     }
 
     /// Every stream with entries that are kept, and the live ones; oldest epoch first.
     #[must_use]
     pub fn streams(&self) -> Vec<StreamInfo> {
-        let info = |stream: Arc<Stream>| StreamInfo {
-            id: stream.id.clone(),
-            first: Sequence(stream.kept_from()),
-            next: Sequence(stream.written()),
-            shipped: Sequence(stream.shipped()),
-            live: stream.sealed.get().is_none(),
-        };
-        let mut streams: Vec<StreamInfo> =
-            self.shared.all_streams().into_iter().map(info).collect();
+        let streams = self.shared.all_streams();
+        let mut streams: Vec<StreamInfo> = streams.iter().map(|s| StreamInfo::of(s)).collect();
         streams.sort_by_key(|stream| (stream.id.epoch, stream.id.thread));
         streams
     }
@@ -114,21 +102,7 @@ impl Reader {
                 totals: ledger.retired,
             });
         }
-        all.extend(ledger.gone.iter().map(|gone| {
-            StreamTotals {
-                id: Some(StreamId {
-                    node: tollgate_model::NodeId::new(&gone.node),
-                    epoch: gone.epoch,
-                    thread: gone.thread as u16,
-                }),
-                next: Sequence(gone.next),
-                totals: gone
-                    .totals
-                    .as_ref()
-                    .map(TotalsMessage::read)
-                    .unwrap_or_default(),
-            }
-        }));
+        all.extend(ledger.gone.iter().map(StreamTotals::of_gone));
         let streams = self.shared.all_streams();
         drop(ledger);
         all.extend(streams.iter().map(|stream| self.totals_of(stream)));
@@ -189,152 +163,9 @@ impl Reader {
         let Some(stream) = self.shared.find_stream(stream) else {
             return Err(ReadError::UnknownStream(stream.clone()));
         };
-        if from.0 < stream.kept_from() {
-            return Err(ReadError::Deleted {
-                first: Sequence(stream.kept_from()),
-            });
-        }
-        let mut range = Range {
-            first: from,
-            next: from,
-            entries: Vec::new(),
-            missing: 0,
-            bytes: 0,
-        };
-        let mut left = Left {
-            events: events_max.max(1),
-            bytes: bytes_max.max(1),
-        };
-        while left.events > 0 && left.bytes > 0 && range.next.0 < stream.written() {
-            self.read_segment(&stream, &mut range, &mut left)?;
-        }
-        Ok(range)
-    }
-
-    /// What the range still wants of the segment that holds `range.next`.
-    fn read_segment(
-        &self,
-        stream: &Stream,
-        range: &mut Range,
-        left: &mut Left,
-    ) -> Result<(), ReadError> {
-        let Some((segment, upper)) = stream.find(range.next.0) else {
-            // Nothing holds it: its segment is gone. Go on where something is kept.
-            let first = stream.segments().iter().map(|segment| segment.first).min();
-            let next = first.unwrap_or(u64::MAX).min(stream.written());
-            range.missing += next.saturating_sub(range.next.0);
-            range.next = Sequence(next.max(range.next.0 + 1));
-            return Ok(());
-        };
-        let failed = |source| ReadError::Io {
-            path: segment.path.clone(),
-            source,
-        };
-        let mut cursor = self
-            .cursor(stream, &segment, range.next.0)
-            .map_err(failed)?;
-        while left.events > 0 && left.bytes > 0 && range.next.0 < upper {
-            match cursor.scan.step().map_err(failed)? {
-                // Before the range, or skipped meanwhile.
-                Step::Record(head) if head.sequence < range.next.0 => {}
-                Step::Record(head) if head.sequence >= upper => {
-                    self.skip(range, upper, &segment, cursor.scan.position(), 0);
-                    return Ok(());
-                }
-                Step::Record(head) => self.take(range, left, &cursor, head),
-                Step::Hole {
-                    offset,
-                    bytes,
-                    missing,
-                } => {
-                    let to = cursor.scan.expected().min(upper);
-                    if to > range.next.0 && missing > 0 {
-                        self.skip(range, to, &segment, offset, bytes);
-                    }
-                }
-                Step::End(tail) => {
-                    let bytes = match tail {
-                        Tail::Clean => 0,
-                        Tail::Torn(bytes) | Tail::Unreadable(bytes) => bytes,
-                    };
-                    self.skip(range, upper, &segment, cursor.scan.position(), bytes);
-                    return Ok(());
-                }
-            }
-        }
-        lock(&self.cursors).insert(stream.id.clone(), cursor);
-        Ok(())
-    }
-
-    /// Goes on where the last read stopped, if that is here; else at the segment's beginning.
-    fn cursor(
-        &self,
-        stream: &Stream,
-        segment: &Arc<Segment>,
-        from: u64,
-    ) -> std::io::Result<Cursor> {
-        let end = segment.end.load(Ordering::Acquire);
-        let kept = lock(&self.cursors).remove(&stream.id);
-        if let Some(mut cursor) = kept
-            && Arc::ptr_eq(&cursor.segment, segment)
-            && cursor.scan.expected() <= from
-        {
-            cursor.scan.extend_to(end);
-            return Ok(cursor);
-        }
-        let file = again(|| self.shared.fs.open_read(&segment.path))?;
-        let scan = Scan::new(file, stream.salt, HEADER_BYTES as u64, end, segment.first);
-        Ok(Cursor {
-            segment: Arc::clone(segment),
-            scan,
-        })
-    }
-
-    fn take(&self, range: &mut Range, left: &mut Left, cursor: &Cursor, head: FrameHead) {
-        let payload = cursor.scan.payload();
-        let entry = match head.kind {
-            Kind::Event => decode_event(payload)
-                .ok()
-                .map(|(event, charges)| Entry::Event { event, charges }),
-            Kind::Progress => decode_event(payload)
-                .ok()
-                .map(|(event, charges)| Entry::Progress { event, charges }),
-            Kind::Grant => decode_grant(payload).ok().map(Entry::Grant),
-            Kind::Unknown => None,
-        };
-        range.next = Sequence(head.sequence + 1);
-        range.bytes += head.bytes;
-        left.bytes = left.bytes.saturating_sub(head.bytes);
-        if let Some(entry) = entry {
-            left.events = left.events.saturating_sub(1);
-            range.entries.push((Sequence(head.sequence), entry));
-            return;
-        }
-        range.missing += 1;
-        self.shared.damage.add(DamageSpot {
-            file: file_name(&cursor.segment.path),
-            offset: cursor.scan.position() - head.bytes as u64,
-            bytes: head.bytes as u64,
-            missing: 1,
-            kind: DamageKind::Unknown,
-        });
-    }
-
-    fn skip(&self, range: &mut Range, to: u64, segment: &Segment, offset: u64, bytes: u64) {
-        let missing = to.saturating_sub(range.next.0);
-        range.missing += missing;
-        range.next = Sequence(to.max(range.next.0));
-        self.shared.damage.add(DamageSpot {
-            file: file_name(&segment.path),
-            offset,
-            bytes,
-            missing,
-            kind: if bytes > 0 {
-                DamageKind::Record
-            } else {
-                DamageKind::Missing
-            },
-        });
+        let damage = &self.shared.damage;
+        self.ranges
+            .read(&stream, damage, from, events_max, bytes_max)
     }
 }
 

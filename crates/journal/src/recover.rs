@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use prost::Message;
 use tollgate_model::{NodeId, StreamId, Ticks};
@@ -139,10 +139,10 @@ impl Recovery {
     /// The newest that says something to this version.
     fn choose_checkpoint(&mut self, files: Vec<CheckpointFile>) {
         for mut file in files {
-            let Ok(shards) = file.read_shards() else {
+            let Some(checkpoint) = Checkpoint::read(&mut file) else {
                 continue;
             };
-            let at = file.at();
+            let at = checkpoint.at;
             self.last_tick = self.last_tick.max(at.ticks.0);
             self.synced_at = self.synced_at.max(at.ticks.0);
             self.covers.sort_by_key(|cover| cover != &Cover::of(&file));
@@ -151,11 +151,7 @@ impl Recovery {
                     self.open.insert(digest.id, payload);
                 }
             }
-            self.checkpoint = Some(Checkpoint {
-                epoch: file.epoch,
-                at,
-                shards,
-            });
+            self.checkpoint = Some(checkpoint);
             return;
         }
     }
@@ -319,14 +315,7 @@ impl Recovery {
         for piece in layout.pieces {
             let end = cut_to(&piece.file.path).unwrap_or(piece.file.length);
             self.disk_bytes += end;
-            segments.push(Arc::new(Segment {
-                name: piece.file.name,
-                path: piece.file.path,
-                first: piece.first,
-                end: AtomicU64::new(end),
-                disk_bytes: AtomicU64::new(end),
-                last_tick: AtomicU64::new(last_tick),
-            }));
+            segments.push(Arc::new(Segment::of(piece, end, last_tick)));
         }
         if reading.next == 0 || segments.is_empty() {
             // Nothing was ever written; an empty segment may lie there.

@@ -115,19 +115,17 @@ impl Scan {
             if head.sequence > self.expected {
                 return Ok(self.hole(self.position, head.sequence));
             }
-            self.position += head.bytes as u64;
             if head.sequence == self.expected {
-                self.payload = payload;
-                self.expected += 1;
-                return Ok(Step::Record(head));
+                return Ok(self.take(head, payload));
             }
             // Seen before, in this segment or an earlier one.
+            self.position += head.bytes as u64;
         }
         if self.position >= self.end {
             return Ok(Step::End(Tail::Clean));
         }
         let last_byte = match self.search(self.position)? {
-            Found::Record { offset, sequence } => return Ok(self.hole(offset, sequence)),
+            Found::Record { offset, sequence } => return self.hole_or_late(offset, sequence),
             Found::Nothing { last_byte } => last_byte,
         };
         let bytes = last_byte.map_or(0, |last| last + 1 - self.position);
@@ -136,6 +134,23 @@ impl Scan {
             (false, 0) => Tail::Clean,
             (false, _) => Tail::Torn(bytes),
         }))
+    }
+
+    fn take(&mut self, head: FrameHead, payload: std::ops::Range<usize>) -> Step {
+        self.payload = payload;
+        self.position += head.bytes as u64;
+        self.expected += 1;
+        Step::Record(head)
+    }
+
+    /// A record was found behind bytes that were none. Beside the process that writes, the record
+    /// that is missing may have been written after its place was read and before the one behind.
+    fn hole_or_late(&mut self, offset: u64, sequence: u64) -> io::Result<Step> {
+        self.window.clear();
+        Ok(match self.record_at(self.position)? {
+            Some((head, payload)) if head.sequence == self.expected => self.take(head, payload),
+            _ => self.hole(offset, sequence),
+        })
     }
 
     fn hole(&mut self, offset: u64, sequence: u64) -> Step {

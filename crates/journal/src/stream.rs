@@ -11,6 +11,7 @@ use tollgate_model::{StreamId, Ticks};
 
 use crate::Totals;
 use crate::frame::salt_of;
+use crate::layout::Piece;
 use crate::segment::SegmentName;
 use crate::wire::{LedgerStream, TotalsMessage};
 
@@ -27,6 +28,20 @@ pub(crate) struct Segment {
     pub disk_bytes: AtomicU64,
     /// When the last record was appended.
     pub last_tick: AtomicU64,
+}
+
+impl Segment {
+    /// As it was found on disk, `end` bytes of it in use.
+    pub(crate) fn of(piece: Piece, end: u64, last_tick: u64) -> Self {
+        Self {
+            name: piece.file.name,
+            path: piece.file.path,
+            first: piece.first,
+            end: AtomicU64::new(end),
+            disk_bytes: AtomicU64::new(end),
+            last_tick: AtomicU64::new(last_tick),
+        }
+    }
 }
 
 /// What is fixed when a stream ends.

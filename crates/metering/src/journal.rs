@@ -4,13 +4,18 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use tollgate_journal::{Entry, Filesystem, Folder, Range, ReadError, Reader, Totals};
+use tollgate_journal::{Entry, Filesystem, Folder, Range, ReadError, Reader};
 use tollgate_model::{NodeId, Sequence, StreamId};
 use tollgate_store::{IngestedEvent, OutcomeTotals};
 
 use crate::{
     BatchSource, Changed, CheckpointView, Chunk, JournalView, SourceError, StreamEnd, StreamTotals,
 };
+
+/// Events of one read while everything is gone through.
+const CHUNK_EVENTS: usize = 5_000;
+/// Bytes of one read.
+const CHUNK_BYTES: usize = 16 << 20;
 
 /// A gateway's own journal, while it is open.
 pub struct LocalJournal {
@@ -37,21 +42,7 @@ impl LocalJournal {
         events_max: usize,
         bytes_max: usize,
     ) -> Result<Chunk, SourceError> {
-        match self.reader.read(stream, from, events_max, bytes_max) {
-            Ok(range) => Ok(chunk_of(range)),
-            // The platform's mark lies before everything that is kept: go on where something is.
-            Err(ReadError::Deleted { first }) => Ok(Chunk {
-                events: Vec::new(),
-                next: first,
-                unreadable: first.0.saturating_sub(from.0),
-            }),
-            // Its last segment was deleted since it was listed: there is nothing to read.
-            Err(ReadError::UnknownStream(_)) => Ok(Chunk {
-                next: from,
-                ..Chunk::default()
-            }),
-            Err(error) => Err(SourceError(Box::new(error))),
-        }
+        chunk_of(from, self.reader.read(stream, from, events_max, bytes_max))
     }
 
     fn ends(&self) -> Vec<StreamEnd> {
@@ -66,8 +57,27 @@ impl LocalJournal {
     }
 }
 
+/// What a read tells of the events behind `from`.
+fn chunk_of(from: Sequence, read: Result<Range, ReadError>) -> Result<Chunk, SourceError> {
+    match read {
+        Ok(range) => Ok(events_of(range)),
+        // The platform's mark lies before everything that is kept: go on where something is.
+        Err(ReadError::Deleted { first }) => Ok(Chunk {
+            events: Vec::new(),
+            next: first,
+            unreadable: first.0.saturating_sub(from.0),
+        }),
+        // Its last segment was deleted since it was listed: there is nothing to read.
+        Err(ReadError::UnknownStream(_)) => Ok(Chunk {
+            next: from,
+            ..Chunk::default()
+        }),
+        Err(error) => Err(SourceError(Box::new(error))),
+    }
+}
+
 /// The events of a range; grants and progress entries leave gaps.
-fn chunk_of(range: Range) -> Chunk {
+fn events_of(range: Range) -> Chunk {
     let events = range
         .entries
         .into_iter()
@@ -118,11 +128,47 @@ impl BatchSource for LocalJournal {
     }
 }
 
-/// The journal in a folder, read without opening it: also while another process has it open.
-pub struct FolderJournal {
-    node: NodeId,
-    folder: Folder,
+/// Reads chunk after chunk and shows the events of `from..to`.
+fn read_through(
+    from: Sequence,
+    to: Sequence,
+    read: impl Fn(Sequence) -> Result<Chunk, SourceError>,
+    show: &mut dyn FnMut(&IngestedEvent),
+) -> Result<(), SourceError> {
+    let mut at = from;
+    while at < to {
+        let chunk = read(at)?;
+        let inside = chunk.events.iter().filter(|taken| taken.sequence < to);
+        inside.for_each(&mut *show);
+        if chunk.next <= at {
+            break;
+        }
+        at = chunk.next;
+    }
+    Ok(())
 }
+
+/// The sum over all streams, and where each ends.
+fn sum_of(streams: Vec<tollgate_journal::StreamTotals>) -> StreamTotals {
+    let mut answer = StreamTotals::default();
+    for of_stream in streams {
+        answer.totals.merge(&OutcomeTotals {
+            events: of_stream.totals.events,
+            units: of_stream.totals.units,
+        });
+        match of_stream.id {
+            Some(stream) => answer.streams.push(StreamEnd {
+                stream,
+                end: of_stream.next,
+            }),
+            None => answer.has_unlisted = true,
+        }
+    }
+    answer
+}
+
+/// The journal in a folder, read without opening it: also while another process has it open.
+pub struct FolderJournal(Folder);
 
 impl FolderJournal {
     /// The journal in `dir`; `None` where no gateway has ever opened one.
@@ -130,12 +176,8 @@ impl FolderJournal {
     /// # Errors
     /// [`SourceError`] when the folder cannot be read.
     pub fn find(fs: Arc<dyn Filesystem>, dir: &Path) -> Result<Option<Self>, SourceError> {
-        let folder = Folder::new(fs, dir);
-        let found = folder.inspect().map_err(failed)?;
-        Ok(found.node.map(|node| Self {
-            node: NodeId::new(&node),
-            folder,
-        }))
+        let found = Folder::open(fs, dir).map_err(failed)?;
+        Ok(found.map(Self))
     }
 }
 
@@ -143,40 +185,17 @@ fn failed(error: tollgate_journal::JournalError) -> SourceError {
     SourceError(Box::new(error))
 }
 
-fn totals_of(totals: &Totals) -> OutcomeTotals {
-    OutcomeTotals {
-        events: totals.events,
-        units: totals.units,
-    }
-}
-
 impl JournalView for FolderJournal {
     fn node(&self) -> NodeId {
-        self.node.clone()
+        self.0.node().clone()
     }
 
     fn totals(&self) -> Result<StreamTotals, SourceError> {
-        let found = self.folder.inspect().map_err(failed)?;
-        let mut answer = StreamTotals {
-            streams: Vec::new(),
-            totals: totals_of(&found.retired),
-        };
-        for stream in found.streams {
-            answer.totals.merge(&totals_of(&stream.totals));
-            answer.streams.push(StreamEnd {
-                stream: StreamId {
-                    node: self.node.clone(),
-                    epoch: stream.epoch,
-                    thread: stream.thread,
-                },
-                end: stream.next,
-            });
-        }
-        Ok(answer)
+        self.0.totals().map(sum_of).map_err(failed)
     }
 
     fn checkpoint(&self) -> Result<Option<CheckpointView>, SourceError> {
-        Ok(self.folder.checkpoint().map(|found| CheckpointView {
+        Ok(self.0.checkpoint().map(|found| CheckpointView {
             epoch: found.epoch,
             shards: found.shards,
         }))
@@ -189,12 +208,10 @@ impl JournalView for FolderJournal {
         to: Sequence,
         show: &mut dyn FnMut(&IngestedEvent),
     ) -> Result<(), SourceError> {
-        let id = (stream.epoch, stream.thread);
-        let mut shown = |sequence: Sequence, event| {
-            if sequence < to {
-                show(&IngestedEvent { sequence, event });
-            }
+        let read = |at| {
+            let range = self.0.read(stream, at, CHUNK_EVENTS, CHUNK_BYTES);
+            chunk_of(at, range)
         };
-        self.folder.each_event(id, from, &mut shown).map_err(failed)
+        read_through(from, to, read, show)
     }
 }

@@ -193,6 +193,31 @@ fn a_name_that_is_given_wins_and_stays() {
 }
 
 #[test]
+fn a_new_folder_begins_above_the_epochs_of_one_that_is_gone() {
+    let open = |bench: &Bench| {
+        let (clock, options) = (Arc::clone(&bench.clock), bench.options.clone());
+        let disk = bench.disk.mount();
+        Journal::open(disk, options, 1, Some("edge-1"), clock, &bench.ids).unwrap()
+    };
+    let before = Bench::new();
+    let mut epoch = 0;
+    for _ in 0..10 {
+        epoch = open(&before).1.epoch;
+        before.clock.advance(1_000_000);
+    }
+    let after = Bench {
+        clock: Arc::clone(&before.clock),
+        ..Bench::new()
+    };
+    let (_, recovered) = open(&after);
+    assert!(recovered.fresh);
+    assert!(
+        recovered.epoch > epoch,
+        "its streams are others than those of the folder before"
+    );
+}
+
+#[test]
 fn nothing_is_taken_after_the_journal_is_closed() {
     let bench = Bench::new();
     let (journal, _) = bench.open();

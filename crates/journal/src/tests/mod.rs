@@ -4,6 +4,7 @@ mod basics;
 mod crashes;
 mod damage;
 mod faults;
+mod folder;
 mod model;
 mod real;
 mod retention;

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tollgate_model::{Family, Grain, Outcome, Period, Sequence, StreamId};
+use tollgate_model::{Family, Grain, NodeId, Outcome, Period, Sequence, StreamId};
 use tollgate_store::{
     BucketQuery, HighWaterMark, LedgerTotals, OutcomeTotals, RecordOrder, RecordQuery, UsageStore,
 };
 
 use super::entries::each_entry;
-use super::{JournalView, ReconcileLine};
+use super::{JournalView, ReconcileLine, StreamTotals};
 use crate::MeteringResult;
 use crate::source::blocking;
 
@@ -26,10 +26,17 @@ pub(super) async fn journal_lines(
     let found = blocking(move || source.totals()).await?;
     let node = journal.node();
     let mut ingested = OutcomeTotals::default();
+    let mut of_another = OutcomeTotals::default();
     let mut next_of: HashMap<&StreamId, Sequence> = HashMap::new();
-    for mark in marks.iter().filter(|mark| mark.stream.node == node) {
-        ingested.merge(&mark.totals);
-        next_of.insert(&mark.stream, mark.next);
+    for mark in marks {
+        match found.whose(&node, &mark.stream) {
+            Whose::Ours => {
+                ingested.merge(&mark.totals);
+                next_of.insert(&mark.stream, mark.next);
+            }
+            Whose::AnEarlierJournals => of_another.merge(&mark.totals),
+            Whose::AnotherGateways => {}
+        }
     }
     let mut waiting = OutcomeTotals::default();
     for end in &found.streams {
@@ -41,7 +48,7 @@ pub(super) async fn journal_lines(
     }
     let mut accounted = waiting;
     accounted.merge(&ingested);
-    Ok(by_outcome(
+    let mut lines = by_outcome(
         "journal",
         &found.totals,
         &accounted,
@@ -52,7 +59,40 @@ pub(super) async fn journal_lines(
             };
             format!("{left} in the journal, {right} = {waits} waiting + {taken} taken in")
         },
-    ))
+    );
+    let events: u64 = of_another.events.iter().sum();
+    if events > 0 {
+        let words = format!(
+            "{events} events were taken in from an earlier journal of this gateway, which is gone"
+        );
+        lines.push(ReconcileLine::unchecked("journal: earlier", words));
+    }
+    Ok(lines)
+}
+
+/// Whose journal a stream was read from.
+enum Whose {
+    Ours,
+    /// A journal in this gateway's name, in the place of which there is a new one.
+    AnEarlierJournals,
+    AnotherGateways,
+}
+
+impl StreamTotals {
+    fn whose(&self, node: &NodeId, stream: &StreamId) -> Whose {
+        if self.streams.iter().any(|end| end.stream == *stream) {
+            return Whose::Ours;
+        }
+        if stream.node != *node {
+            return Whose::AnotherGateways;
+        }
+        let oldest = self.streams.iter().map(|end| end.stream.epoch).min();
+        let before = oldest.is_none_or(|oldest| stream.epoch < oldest);
+        if before && !self.has_unlisted {
+            return Whose::AnEarlierJournals;
+        }
+        Whose::Ours
+    }
 }
 
 pub(super) fn store_lines(ledger: &LedgerTotals, marks: &[HighWaterMark]) -> Vec<ReconcileLine> {

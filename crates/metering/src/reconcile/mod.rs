@@ -31,8 +31,10 @@ use crate::{MeteringResult, SourceError, StreamEnd};
 /// Running totals of a gateway's journal.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StreamTotals {
-    /// Every stream that still has entries, and how far it goes.
+    /// Every stream that the journal still lists, and how far it goes.
     pub streams: Vec<StreamEnd>,
+    /// Whether the totals are of streams too that are too old to be listed.
+    pub has_unlisted: bool,
     /// Of every event ever appended up to these ends, those of deleted segments and retired
     /// streams too.
     pub totals: OutcomeTotals,

@@ -1,15 +1,21 @@
-//! Used = Σ units + in flight, for every quota counter of the last checkpoint.
+//! Used = Σ units + held + in flight, for every quota counter of the last checkpoint.
 //!
 //! A counter's `settled` holds the units of every event before the checkpoint's position in each
-//! journal thread; the store's period holds those before the marks. What lies between is read from
-//! the journal and added or taken off, event by event; then both must be equal. `spent` − `settled`
-//! is held by requests in flight.
+//! journal thread, of every event of earlier lives, and of what the platform knew when the journal
+//! was new; the store's period holds those before the marks. What lies between is read from the
+//! journal and added or taken off, event by event; then both must be equal, to the unit.
+//!
+//! What a counter has used is more than that: units of requests in flight, and units `held` because
+//! a gateway died before it was written down what became of them. No record tells of either.
+//!
+//! A counter that is not there is no difference: its period is over, or began after the checkpoint.
+//! A counter with units that no event accounts for is one.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use tollgate_model::{
-    By, CounterId, CounterKind, CounterScope, Period, Sequence, StreamId, Timestamp,
+    By, CounterId, CounterKind, CounterScope, Period, Quota, Sequence, StreamId, Timestamp,
 };
 use tollgate_store::{PeriodScope, UsageStore};
 
@@ -30,7 +36,15 @@ struct Counter {
     /// Place of its shard in the checkpoint.
     shard: usize,
     settled: u64,
+    held: u64,
     spent: u64,
+}
+
+impl Counter {
+    fn in_flight(&self) -> u64 {
+        let ended = self.settled.saturating_add(self.held);
+        self.spent.saturating_sub(ended)
+    }
 }
 
 /// What the ledger says of one counter, brought to the checkpoint's position.
@@ -47,7 +61,7 @@ pub(super) async fn lines(
     period: Option<Period>,
 ) -> MeteringResult<Vec<ReconcileLine>> {
     const NAME: &str = "quotas";
-    let Some((marks, mut ledgers)) = read_periods(store, &journal, now).await? else {
+    let Some((marks, mut ledgers)) = read_periods(store, now).await? else {
         return Ok(vec![ReconcileLine::unchecked(
             NAME,
             "batches kept coming in; ask again when there is less traffic",
@@ -62,10 +76,11 @@ pub(super) async fn lines(
     };
     let counters = counters_of(&checkpoint);
     bring_to_position(&journal, &checkpoint, &marks, &counters, &mut ledgers).await?;
-    if let Some(period) = period {
-        ledgers.retain(|_, ledger| period.contains(ledger.start));
+    let mut lines = compare(&counters, &ledgers, period);
+    if period.is_none() {
+        lines.extend(unaccounted(&counters, &ledgers));
     }
-    Ok(compare(&counters, &ledgers))
+    Ok(lines)
 }
 
 /// The counter of a quota's period.
@@ -87,10 +102,8 @@ type Marks = HashMap<StreamId, Sequence>;
 /// Marks and periods of one moment; `None` when batches kept coming in between.
 async fn read_periods(
     store: &dyn UsageStore,
-    journal: &Arc<dyn JournalView>,
     now: Timestamp,
 ) -> MeteringResult<Option<(Marks, HashMap<CounterId, Ledger>)>> {
-    let node = journal.node();
     for _ in 0..TRIES {
         let before = store.all_high_water_marks().await?;
         let periods = store
@@ -101,7 +114,6 @@ async fn read_periods(
         }
         let marks = before
             .into_iter()
-            .filter(|mark| mark.stream.node == node)
             .map(|mark| (mark.stream, mark.next))
             .collect();
         let ledgers = periods
@@ -124,10 +136,14 @@ fn counters_of(checkpoint: &CheckpointView) -> HashMap<CounterId, Counter> {
     let mut counters = HashMap::new();
     for (shard, snapshot) in checkpoint.shards.iter().enumerate() {
         for state in &snapshot.counters {
-            if matches!(state.kind, CounterKind::Quota { .. }) {
+            // A period that was over and forgotten counts as used up when a clock set back asks
+            // for it again; what was really used of it is not known any more.
+            let forgotten = state.held >= Quota::UNITS_LARGEST;
+            if matches!(state.kind, CounterKind::Quota { .. }) && !forgotten {
                 let counter = Counter {
                     shard,
                     settled: state.settled,
+                    held: state.held,
                     spent: state.spent,
                 };
                 counters.insert(state.counter, counter);
@@ -193,42 +209,56 @@ async fn bring_to_position(
     Ok(())
 }
 
+/// Sums over the counters that were compared.
+#[derive(Default)]
+struct Sums {
+    checked: u64,
+    used: u64,
+    units: u64,
+    held: u64,
+    in_flight: u64,
+}
+
 fn compare(
     counters: &HashMap<CounterId, Counter>,
     ledgers: &HashMap<CounterId, Ledger>,
+    period: Option<Period>,
 ) -> Vec<ReconcileLine> {
-    let (mut used, mut accounted, mut held, mut checked) = (0u64, 0u64, 0u64, 0u64);
+    let mut sums = Sums::default();
     let mut different: BTreeMap<(PeriodScope, Timestamp), ReconcileLine> = BTreeMap::new();
-    for (id, ledger) in ledgers {
-        // A counter that is not there belongs to a period that is over, or to one that began
-        // after the checkpoint.
+    let inside = |ledger: &Ledger| period.is_none_or(|period| period.contains(ledger.start));
+    for (id, ledger) in ledgers.iter().filter(|(_, ledger)| inside(ledger)) {
         let Some(counter) = counters.get(id) else {
             continue;
         };
-        let in_flight = counter.spent.saturating_sub(counter.settled);
         let units = u64::try_from(ledger.units.max(0)).unwrap_or(u64::MAX);
-        let right = units.saturating_add(in_flight);
-        checked += 1;
-        used = used.saturating_add(counter.spent);
-        accounted = accounted.saturating_add(right);
-        held = held.saturating_add(in_flight);
-        if counter.spent != right || ledger.units < 0 {
+        let in_flight = counter.in_flight();
+        sums.checked += 1;
+        sums.used = sums.used.saturating_add(counter.spent);
+        sums.units = sums.units.saturating_add(units);
+        sums.held = sums.held.saturating_add(counter.held);
+        sums.in_flight = sums.in_flight.saturating_add(in_flight);
+        if i128::from(counter.settled) != ledger.units {
             let words = format!(
-                "the counter says {} used; {units} units of events + {in_flight} in flight",
-                counter.spent
+                "the counter says {} used; {}",
+                counter.spent,
+                told(units, counter.held, in_flight)
             );
             let name = format!("quota of {}", described(&ledger.scope, ledger.start));
+            let right = units.saturating_add(counter.spent.saturating_sub(counter.settled));
             let line = ReconcileLine::compared(name, counter.spent, right, words);
             different.insert((ledger.scope.clone(), ledger.start), line);
         }
     }
     let words = format!(
-        "{checked} quota counters say {used} used; the ledger says {} units of events + {held} in \
-         flight; {} counters belong to no subscription or key",
-        accounted.saturating_sub(held),
-        (counters.len() as u64).saturating_sub(checked),
+        "{} quota counters say {} used; {}",
+        sums.checked,
+        sums.used,
+        told(sums.units, sums.held, sums.in_flight)
     );
-    let mut summary = ReconcileLine::compared("quotas: used", used, accounted, words);
+    let right = sums.units.saturating_add(sums.held);
+    let right = right.saturating_add(sums.in_flight);
+    let mut summary = ReconcileLine::compared("quotas: used", sums.used, right, words);
     summary.ok &= different.is_empty();
     let more = different.len().saturating_sub(DIFFERENT_MAX);
     let mut lines = vec![summary];
@@ -239,6 +269,29 @@ fn compare(
         lines.push(line);
     }
     lines
+}
+
+/// Units that counters say were settled, of which no event anywhere tells.
+fn unaccounted(
+    counters: &HashMap<CounterId, Counter>,
+    ledgers: &HashMap<CounterId, Ledger>,
+) -> Option<ReconcileLine> {
+    let alone = counters
+        .iter()
+        .filter(|(id, counter)| counter.settled > 0 && !ledgers.contains_key(id));
+    let (count, units) = alone.fold((0u64, 0u64), |(count, units), (_, counter)| {
+        (count + 1, units.saturating_add(counter.settled))
+    });
+    let words =
+        format!("{count} quota counters say {units} units were settled; no event tells of them");
+    (count > 0).then(|| ReconcileLine::compared("quotas: unaccounted", units, 0, words))
+}
+
+fn told(units: u64, held: u64, in_flight: u64) -> String {
+    format!(
+        "the ledger says {units} units of events + {held} held since a gateway died + {in_flight} \
+         in flight"
+    )
 }
 
 fn described(scope: &PeriodScope, start: Timestamp) -> String {

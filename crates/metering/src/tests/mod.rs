@@ -175,6 +175,7 @@ impl JournalView for FakeJournal {
         }
         Ok(StreamTotals {
             streams: self.ends(),
+            has_unlisted: false,
             totals,
         })
     }
