@@ -191,6 +191,8 @@ async fn a_sliding_window_holds_in_every_interval_and_is_used_to_98_percent() ->
     );
     assert_eq!(oracle.count(), admitted);
     binary.reconcile()?;
-    println!("limit {MAX} a second for {spans} s: {admitted} admitted, at most {most} in any second");
+    println!(
+        "limit {MAX} a second for {spans} s: {admitted} admitted, at most {most} in any second"
+    );
     Ok(())
 }

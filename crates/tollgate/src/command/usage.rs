@@ -143,7 +143,7 @@ fn print_stats(answer: &Value) -> anyhow::Result<()> {
 fn print_top(answer: &Value) -> anyhow::Result<()> {
     let found = items(answer, "items");
     if found.is_empty() {
-        return output::line("Nothing was called in this span.");
+        return output::line("Nothing to rank: no call in this span has one.");
     }
     let columns = [
         "name",
