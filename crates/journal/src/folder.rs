@@ -5,11 +5,12 @@
 //! **Invariants.** What is told is of one moment: the ledger is read before and after the segments,
 //! and everything is looked at again where it changed in between, as the writer says in the ledger
 //! what it deletes before it deletes it. An end is the last record that stood whole at that moment;
-//! totals are of exactly the records before the ends that they come with.
+//! totals are of exactly the records before the ends that they come with. A listing that is made
+//! while files come and go may leave out one and have a later one: it is made anew.
 //!
 //! **Does not own** proving that nothing is damaged ([`crate::verify`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -23,6 +24,7 @@ use crate::frame::salt_of;
 use crate::fs::{Filesystem, again};
 use crate::layout::{Head, SegmentFile, lay_out, list_segments, read_end};
 use crate::range::Ranges;
+use crate::segment::SegmentName;
 use crate::shared::lock;
 use crate::stream::{Sealed, Segment, Stream};
 use crate::twin::Twin;
@@ -180,7 +182,7 @@ fn look(fs: &dyn Filesystem, dir: &Path) -> Result<Seen, JournalError> {
     for _ in 0..TRIES {
         let seen = look_once(fs, dir, ledger.clone())?;
         let after = ledger_of(fs, dir);
-        if after == ledger {
+        if let Some(seen) = seen.filter(|_| after == ledger) {
             return Ok(seen);
         }
         ledger = after;
@@ -188,7 +190,28 @@ fn look(fs: &dyn Filesystem, dir: &Path) -> Result<Seen, JournalError> {
     Err(JournalError::Unsteady(dir.to_owned()))
 }
 
-fn look_once(fs: &dyn Filesystem, dir: &Path, ledger: Ledger) -> Result<Seen, JournalError> {
+/// Whether the folder has a segment that is not among the listed ones, but for those behind them.
+fn leaves_out(
+    fs: &dyn Filesystem,
+    dir: &Path,
+    listed: &BTreeSet<SegmentName>,
+) -> Result<bool, JournalError> {
+    let names = again(|| fs.list(dir)).map_err(JournalError::io("list", dir))?;
+    let mut names = names.iter().filter_map(|name| SegmentName::parse(name));
+    Ok(names.any(|name| {
+        let behind = listed.range(name..).next();
+        behind.is_some_and(|next| {
+            *next != name && (next.epoch, next.thread) == (name.epoch, name.thread)
+        })
+    }))
+}
+
+/// `None` where a segment was left out.
+fn look_once(
+    fs: &dyn Filesystem,
+    dir: &Path,
+    ledger: Ledger,
+) -> Result<Option<Seen>, JournalError> {
     let mut seen = Seen::default();
     if ledger.retired_streams > 0 {
         let totals = ledger.retired.as_ref().map(TotalsMessage::read);
@@ -203,6 +226,10 @@ fn look_once(fs: &dyn Filesystem, dir: &Path, ledger: Ledger) -> Result<Seen, Jo
         .map(|stream| ((stream.epoch, stream.thread as u16), stream))
         .collect();
     let segments = list_segments(fs, dir).map_err(JournalError::io("list", dir))?;
+    let listed = segments.values().flatten().map(|file| file.name).collect();
+    if leaves_out(fs, dir, &listed)? {
+        return Ok(None);
+    }
     for ((epoch, thread), files) in segments {
         let ended = known.get(&(epoch, thread));
         if let Some((stream, totals)) = look_at_stream(fs, (epoch, thread), files, ended) {
@@ -214,7 +241,7 @@ fn look_once(fs: &dyn Filesystem, dir: &Path, ledger: Ledger) -> Result<Seen, Jo
     }
     let gone = known.values().filter(|known| known.next > 0);
     seen.totals.extend(gone.map(StreamTotals::of_gone));
-    Ok(seen)
+    Ok(Some(seen))
 }
 
 /// `None` where nothing was ever written to it.
