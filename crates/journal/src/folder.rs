@@ -33,6 +33,8 @@ use crate::{Checkpoint, JournalError, Range, ReadError, StreamInfo, StreamTotals
 
 /// So often a look or a read begins anew because the writer deleted what was being read.
 const TRIES: u32 = 20;
+/// Looks that must agree that something is broken.
+const BROKEN_LOOKS: u32 = 5;
 
 /// A journal's folder, read only.
 pub struct Folder {
@@ -51,6 +53,8 @@ struct Seen {
     totals: Vec<StreamTotals>,
     /// A node's name in the files.
     node: Option<String>,
+    /// Something could not be read.
+    broken: bool,
 }
 
 impl Folder {
@@ -179,11 +183,16 @@ fn ledger_of(fs: &dyn Filesystem, dir: &Path) -> Ledger {
 
 fn look(fs: &dyn Filesystem, dir: &Path) -> Result<Seen, JournalError> {
     let mut ledger = ledger_of(fs, dir);
+    let mut broken_looks = 0;
     for _ in 0..TRIES {
         let seen = look_once(fs, dir, ledger.clone())?;
         let after = ledger_of(fs, dir);
         if let Some(seen) = seen.filter(|_| after == ledger) {
-            return Ok(seen);
+            // A file that went while it was listed looks broken once; what is broken stays so.
+            if !seen.broken || broken_looks == BROKEN_LOOKS {
+                return Ok(seen);
+            }
+            broken_looks += 1;
         }
         ledger = after;
     }
@@ -232,7 +241,9 @@ fn look_once(
     }
     for ((epoch, thread), files) in segments {
         let ended = known.get(&(epoch, thread));
-        if let Some((stream, totals)) = look_at_stream(fs, (epoch, thread), files, ended) {
+        let found = look_at_stream(fs, (epoch, thread), files, ended);
+        if let Some((stream, totals, broken)) = found {
+            seen.broken |= broken;
             known.remove(&(epoch, thread));
             seen.node = Some(stream.id.node.as_str().to_owned());
             seen.totals.push(totals);
@@ -244,13 +255,13 @@ fn look_once(
     Ok(Some(seen))
 }
 
-/// `None` where nothing was ever written to it.
+/// With whether something could not be read; `None` where nothing was ever written to it.
 fn look_at_stream(
     fs: &dyn Filesystem,
     (epoch, thread): (u64, u16),
     files: Vec<SegmentFile>,
     known: Option<&LedgerStream>,
-) -> Option<(Stream, StreamTotals)> {
+) -> Option<(Stream, StreamTotals, bool)> {
     let salt = salt_of(epoch, thread);
     let node = files.iter().find_map(|file| match &file.head {
         Head::Good(header) => Some(header.node.clone()),
@@ -259,6 +270,7 @@ fn look_at_stream(
     let node = node.or_else(|| known.map(|known| known.node.clone()));
     let layout = lay_out(fs, salt, files);
     let reading = read_end(fs, salt, &layout.pieces, known, None);
+    let broken = !layout.damage.is_empty() || !reading.damage.is_empty();
     if reading.next == 0 || layout.pieces.is_empty() {
         return None;
     }
@@ -292,5 +304,5 @@ fn look_at_stream(
         next: Sequence(reading.next),
         totals: reading.totals,
     };
-    Some((stream, totals))
+    Some((stream, totals, broken))
 }
