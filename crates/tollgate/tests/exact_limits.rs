@@ -4,6 +4,7 @@
 //! `TOLLGATE_ATTEMPTS` sets how many attempts are made in all (20 000).
 
 use std::fmt::Write;
+use std::io::Write as _;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -117,12 +118,13 @@ async fn storm(binary: &Binary, oracle: &Oracle, case: &Case) -> anyhow::Result<
         "{id}: recorded"
     );
     assert_eq!(stats(binary, &id, "denied").await?, refused, "{id}: denied");
-    println!(
+    writeln!(
+        std::io::stdout(),
         "{id}: {} clients, {share} attempts, limit {}, admitted {admitted}, upstream {}",
         case.clients,
         case.limit,
         oracle.count() - before,
-    );
+    )?;
     if !case.window {
         assert_eq!(
             binary.quota_used(&id).await?,
