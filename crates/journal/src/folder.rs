@@ -5,7 +5,9 @@
 //! **Invariants.** What is told is of one moment: the ledger is read before and after the segments,
 //! and everything is looked at again where it changed in between, as the writer says in the ledger
 //! what it deletes before it deletes it. An end is the last record that stood whole at that moment;
-//! totals are of exactly the records before the ends that they come with.
+//! totals are of exactly the records before the ends that they come with. What seems to be missing
+//! is looked for once more before it is believed: while one file is looked at, the writer may fill
+//! another that was empty when it was looked at.
 //!
 //! **Does not own** proving that nothing is damaged ([`crate::verify`]).
 
@@ -18,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use prost::Message;
 use tollgate_model::{NodeId, Sequence, StreamId};
 
-use crate::damage::DamageBook;
+use crate::damage::{DamageBook, DamageSpot};
 use crate::frame::salt_of;
 use crate::fs::{Filesystem, again};
 use crate::layout::{Head, SegmentFile, lay_out, list_segments, read_end};
@@ -49,6 +51,8 @@ struct Seen {
     totals: Vec<StreamTotals>,
     /// A node's name in the files.
     node: Option<String>,
+    /// What could not be read where it should be.
+    missing: Vec<DamageSpot>,
 }
 
 impl Folder {
@@ -177,12 +181,14 @@ fn ledger_of(fs: &dyn Filesystem, dir: &Path) -> Ledger {
 
 fn look(fs: &dyn Filesystem, dir: &Path) -> Result<Seen, JournalError> {
     let mut ledger = ledger_of(fs, dir);
+    let mut missing = Vec::new();
     for _ in 0..TRIES {
         let seen = look_once(fs, dir, ledger.clone())?;
         let after = ledger_of(fs, dir);
-        if after == ledger {
+        if after == ledger && seen.missing == missing {
             return Ok(seen);
         }
+        missing = seen.missing;
         ledger = after;
     }
     Err(JournalError::Unsteady(dir.to_owned()))
@@ -205,7 +211,8 @@ fn look_once(fs: &dyn Filesystem, dir: &Path, ledger: Ledger) -> Result<Seen, Jo
     let segments = list_segments(fs, dir).map_err(JournalError::io("list", dir))?;
     for ((epoch, thread), files) in segments {
         let ended = known.get(&(epoch, thread));
-        if let Some((stream, totals)) = look_at_stream(fs, (epoch, thread), files, ended) {
+        let found = look_at_stream(fs, (epoch, thread), files, ended, &mut seen.missing);
+        if let Some((stream, totals)) = found {
             known.remove(&(epoch, thread));
             seen.node = Some(stream.id.node.as_str().to_owned());
             seen.totals.push(totals);
@@ -223,6 +230,7 @@ fn look_at_stream(
     (epoch, thread): (u64, u16),
     files: Vec<SegmentFile>,
     known: Option<&LedgerStream>,
+    missing: &mut Vec<DamageSpot>,
 ) -> Option<(Stream, StreamTotals)> {
     let salt = salt_of(epoch, thread);
     let node = files.iter().find_map(|file| match &file.head {
@@ -232,6 +240,7 @@ fn look_at_stream(
     let node = node.or_else(|| known.map(|known| known.node.clone()));
     let layout = lay_out(fs, salt, files);
     let reading = read_end(fs, salt, &layout.pieces, known, None);
+    missing.extend(reading.damage);
     if reading.next == 0 || layout.pieces.is_empty() {
         return None;
     }

@@ -21,7 +21,7 @@ use crate::{
 /// An open journal. Closing or dropping it syncs, seals and ends the sync thread; entries appended
 /// afterwards are refused.
 pub struct Journal {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     pub(crate) thread: Option<JoinHandle<()>>,
 }
 

@@ -75,6 +75,8 @@ pub(crate) struct Inner {
     pub full: Option<JournalFull>,
     pub closed: bool,
     pub next_index: u64,
+    /// One beyond the highest index that came into use.
+    pub unused_from: u64,
 }
 
 pub(crate) struct LiveStream {
@@ -118,6 +120,7 @@ impl LiveStream {
                 full: None,
                 closed: false,
                 next_index: 0,
+                unused_from: 0,
             }),
             reserved: Arc::new(AtomicU64::new(0)),
             state: watch::Sender::new(SyncState::default()),

@@ -61,12 +61,16 @@ impl LiveStream {
     }
 
     fn spare(&self, shared: &Shared, inner: &mut Inner) -> io::Result<Spare> {
-        if let Some(spare) = inner.spares.pop_front() {
-            return Ok(spare);
-        }
-        let index = inner.take_index();
-        self.allocate(shared, index)
-            .map_err(|_| io::ErrorKind::StorageFull.into())
+        let spare = match inner.spares.pop_front() {
+            Some(spare) => spare,
+            None => {
+                let index = inner.take_index();
+                let made = self.allocate(shared, index);
+                made.map_err(|_| io::ErrorKind::StorageFull)?
+            }
+        };
+        inner.unused_from = inner.unused_from.max(spare.name.index + 1);
+        Ok(spare)
     }
 
     /// A segment to go on in, its header written.

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::fs::again;
-use crate::live::{Active, LiveStream, SyncState};
+use crate::live::{Active, LiveStream, Spare, SyncState};
 use crate::shared::{Shared, lock};
 
 /// A failed allocation is tried again after so many rounds.
@@ -134,15 +134,27 @@ impl LiveStream {
             }
             inner.take_index()
         };
-        let made = self.allocate(shared, index);
-        let mut inner = lock(&self.inner);
-        match made {
-            Ok(spare) => {
-                inner.full = None;
-                inner.spares.push_back(spare);
-            }
-            Err(reason) => inner.set_full(reason),
+        match self.allocate(shared, index) {
+            Ok(spare) => self.keep_spare(shared, spare),
+            Err(reason) => lock(&self.inner).set_full(reason),
         }
+    }
+
+    /// Holds a segment ready, in the order of indexes, as a segment of a higher index voids what
+    /// those of lower ones hold from its first record on. The writer may not have waited for this
+    /// one and be in a later one already: then it goes.
+    pub(crate) fn keep_spare(&self, shared: &Shared, spare: Spare) {
+        let mut inner = lock(&self.inner);
+        inner.full = None;
+        if inner.closed || spare.name.index < inner.unused_from {
+            drop(inner);
+            shared.discard(&spare.path, shared.options.segment_bytes);
+            return;
+        }
+        let later = |held: &Spare| held.name.index > spare.name.index;
+        let place = inner.spares.iter().position(later);
+        let place = place.unwrap_or(inner.spares.len());
+        inner.spares.insert(place, spare);
     }
 }
 

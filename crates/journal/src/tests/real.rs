@@ -47,6 +47,34 @@ fn a_real_folder_holds_everything_over_restarts_and_excludes_others() {
     }
 }
 
+/// The sync thread may be slow to allocate a segment that the writer meanwhile does without.
+#[test]
+fn a_spare_that_comes_late_does_not_void_what_was_written_meanwhile() {
+    let bench = Bench::new();
+    let (journal, _) = bench.open();
+    let live = Arc::clone(&journal.shared.live[0]);
+    let late = crate::shared::lock(&live.inner).take_index();
+    let mut writer = journal.writer(0).unwrap();
+    for n in 0..900 {
+        append(&mut writer, &entry(n)).unwrap();
+    }
+    let spare = live.allocate(&journal.shared, late).unwrap();
+    live.keep_spare(&journal.shared, spare);
+    for n in 900..2_000 {
+        append(&mut writer, &entry(n)).unwrap();
+    }
+    let stream = writer.stream().clone();
+    bench.disk.kill();
+    drop((journal, writer, live));
+    let (journal, recovered) = bench.open();
+    assert!(recovered.damage.is_clean(), "{:?}", recovered.damage);
+    let (entries, missing) = read_all(&journal.reader(), &stream);
+    assert_eq!(missing, 0);
+    assert!(entries == expected(0..2_000), "{} entries", entries.len());
+    let left = crate::verify(&*bench.disk.mount(), Path::new(DIR)).unwrap();
+    assert!(left.damage.is_clean(), "{:?}", left.damage);
+}
+
 #[test]
 fn the_sync_thread_has_its_name_and_ends_with_the_journal() {
     let folder = tempfile::tempdir().unwrap();
