@@ -3,7 +3,7 @@
 //! A body's content type is not looked at: calls are proven by a header that no foreign page can
 //! send, and strangers with `curl -d` are answered about their JSON instead of about a header.
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::{FromRequest, Request};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -18,13 +18,18 @@ use crate::state::ApiState;
 /// 413 when it is too long, 400 when it breaks off, 503 when it takes too long.
 pub(crate) async fn read_bytes(state: &ApiState, body: Body) -> ApiResult<Bytes> {
     let bytes_max = state.options().body_bytes_max;
+    let too_large = || {
+        let detail = format!("a body has at most {bytes_max} bytes");
+        ApiError::new(Code::BODY_TOO_LARGE, detail)
+    };
+    // A declared length is judged before anyone waits for what it declares.
+    if usize::try_from(body.size_hint().lower()).map_or(true, |declared| declared > bytes_max) {
+        return Err(too_large());
+    }
     let whole = Limited::new(body, bytes_max).collect();
     match tokio::time::timeout(state.options().timeout(), whole).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::new(
-            Code::BODY_TOO_LARGE,
-            format!("a body has at most {bytes_max} bytes"),
-        )),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(error)) => {
             Err(ApiError::invalid_field("", "invalid", "the body broke off").caused(error))
         }

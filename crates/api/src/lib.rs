@@ -14,6 +14,7 @@
 //! **Does not own** rules (rooms decide), sockets (the binary serves the routers), or sessions.
 
 mod body;
+mod call_limit;
 mod docs;
 pub mod error;
 mod extract;
@@ -29,7 +30,6 @@ mod query;
 mod redact;
 mod routes;
 mod state;
-mod throttle;
 
 use std::sync::Arc;
 

@@ -41,12 +41,12 @@ impl ApiMetrics {
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         registry.register(
-            "tollgate_api_requests",
+            "api_requests",
             "Calls of the platform's API by method and status",
             metrics.requests.clone(),
         );
         registry.register_with_unit(
-            "tollgate_api_latency",
+            "api_latency",
             "Time to answer a call of the platform's API",
             Unit::Seconds,
             metrics.latency.clone(),
@@ -85,9 +85,9 @@ mod tests {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         for line in [
-            "tollgate_api_requests_total{method=\"GET\",status=\"200\"} 1",
-            "tollgate_api_requests_total{method=\"OTHER\",status=\"405\"} 1",
-            "tollgate_api_latency_seconds_count 2",
+            "api_requests_total{method=\"GET\",status=\"200\"} 1",
+            "api_requests_total{method=\"OTHER\",status=\"405\"} 1",
+            "api_latency_seconds_count 2",
         ] {
             assert!(text.contains(line), "{text}");
         }

@@ -9,10 +9,10 @@ use tollgate_metering::Metering;
 use tollgate_model::{Clock, Decisions, IdGen};
 use tollgate_store::Store;
 
+use crate::call_limit::CallLimit;
 use crate::idempotency::Replays;
 use crate::metrics::ApiMetrics;
 use crate::options::Options;
-use crate::throttle::Throttle;
 
 /// Why what waits could not be made visible; the text is shown to the caller.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -56,7 +56,7 @@ struct Inner {
     parts: ApiParts,
     replays: Arc<Replays>,
     tasks: TaskTracker,
-    throttle: Throttle,
+    call_limit: CallLimit,
 }
 
 /// What handlers work with; clones share it.
@@ -72,7 +72,7 @@ impl ApiState {
             parts,
             replays: Arc::new(replays),
             tasks: TaskTracker::new(),
-            throttle: Throttle::new(OPEN_CALLS_MAX, OPEN_ADDRESSES_MAX),
+            call_limit: CallLimit::new(OPEN_CALLS_MAX, OPEN_ADDRESSES_MAX),
         }))
     }
 
@@ -123,8 +123,8 @@ impl ApiState {
         &self.0.replays
     }
 
-    pub(crate) fn throttle(&self) -> &Throttle {
-        &self.0.throttle
+    pub(crate) fn call_limit(&self) -> &CallLimit {
+        &self.0.call_limit
     }
 
     pub(crate) fn tasks(&self) -> &TaskTracker {

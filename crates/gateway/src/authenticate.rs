@@ -142,6 +142,14 @@ impl Directory<'_> {
         }
     }
 
+    /// Whether a token is a key of ours, usable or not: one that we made, by its form, or one that
+    /// we were given.
+    pub(crate) fn is_key(&self, token: &[u8]) -> bool {
+        let made_here = || std::str::from_utf8(token).is_ok_and(KeySecret::has_valid_checksum);
+        KeySecret::check_form(token).is_ok()
+            && (made_here() || self.keys.find(&self.pepper.hash(token)).is_some())
+    }
+
     /// The key with all that hangs on it; `None` where its subscription is gone.
     pub(crate) fn caller_of(&self, key: Arc<ApiKey>) -> Option<Caller> {
         let subscription = self.catalog.subscriptions.get(&key.subscription)?;

@@ -51,7 +51,8 @@ impl Checkpointer {
             let (node, journal) = (Arc::clone(node), Arc::clone(journal));
             let stop = Arc::clone(&stop);
             std::thread::Builder::new()
-                .name("gateway-checkpoint".to_owned())
+                // Not `gateway-…`: tools count the threads of that name as those that serve.
+                .name("journal-checkpoint".to_owned())
                 .spawn(move || run(&node, &journal, &stop))?
         };
         Ok(Self { stop, thread })

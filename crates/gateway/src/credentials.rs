@@ -50,6 +50,15 @@ pub(crate) fn presented(headers: &HeaderMap) -> Result<Presented<'_>, Ambiguous>
     Ok(first.map_or(Presented::None, |v| bearer(v.as_bytes())))
 }
 
+/// The bearer tokens of all `Authorization` lines.
+pub(crate) fn bearers(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let values = headers.get_all(AUTHORIZATION).iter();
+    values.filter_map(|value| match bearer(value.as_bytes()) {
+        Presented::Bearer(token) => Some(token),
+        _ => None,
+    })
+}
+
 fn bearer(value: &[u8]) -> Presented<'_> {
     const SCHEME: &[u8] = b"bearer";
     let Some((scheme, rest)) = value.split_at_checked(SCHEME.len()) else {
@@ -60,7 +69,7 @@ fn bearer(value: &[u8]) -> Presented<'_> {
     }
     match rest.first() {
         None => Presented::Bearer(b""),
-        Some(b' ') => Presented::Bearer(rest.trim_ascii()),
+        Some(b' ' | b'\t') => Presented::Bearer(rest.trim_ascii()),
         Some(_) => Presented::None,
     }
 }
@@ -80,12 +89,13 @@ mod tests {
     #[test]
     fn a_key_is_taken_from_its_header_first_then_from_bearer() {
         use Presented::*;
-        let cases: [(&[(&str, &str)], Presented<'_>); 10] = [
+        let cases: [(&[(&str, &str)], Presented<'_>); 11] = [
             (&[], None),
             (&[("x-api-key", "k")], Header(b"k")),
             (&[("x-subscription-key", "k")], Header(b"k")),
             (&[("authorization", "Bearer k")], Bearer(b"k")),
             (&[("authorization", "bEaReR   k")], Bearer(b"k")),
+            (&[("authorization", "Bearer\tk")], Bearer(b"k")),
             (&[("authorization", "Bearer")], Bearer(b"")),
             (&[("authorization", "Bearerx k")], None),
             (&[("authorization", "Basic abc")], None),

@@ -294,7 +294,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 fn run_thread(node: Arc<Node>, thread: u16, writer: Writer, listener: TcpListener) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .thread_name("gateway-resolver")
+        .thread_name("resolver")
         .max_blocking_threads(4)
         .build();
     let runtime = match runtime {

@@ -42,9 +42,8 @@ pub(crate) fn check_head(parts: &Parts) -> Result<HeadFacts<'_>, &'static str> {
     let host = check_host(parts)?;
     let path = check_path(parts.uri.path()).map_err(|e| e.detail())?;
     let content_length = check_framing(&parts.headers)?;
-    if let Some(expect) = parts.headers.get(EXPECT)
-        && !expect.as_bytes().eq_ignore_ascii_case(b"100-continue")
-    {
+    let met = |expect: &HeaderValue| expect.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    if !parts.headers.get_all(EXPECT).iter().all(met) {
         return Err("The only expectation that is met is 100-continue.");
     }
     Ok(HeadFacts {
@@ -240,7 +239,8 @@ mod tests {
         assert_eq!(check(&[]), Ok(None));
         assert_eq!(check(&[("content-length", "10")]), Ok(Some(10)));
         assert_eq!(check(&[("transfer-encoding", "Chunked")]), Ok(None));
-        let bad: [&[(&str, &str)]; 8] = [
+        let bad: [&[(&str, &str)]; 9] = [
+            &[("expect", "100-continue"), ("expect", "200-ok")],
             &[("content-length", "+1")],
             &[("content-length", "1, 1")],
             &[("content-length", "")],

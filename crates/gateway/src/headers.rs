@@ -27,7 +27,7 @@ const HOP_BY_HOP: [&str; 9] = [
 ];
 
 /// Headers by which gateways speak to upstreams: only ours are believed.
-const IDENTITY: [&str; 10] = [
+const IDENTITY: [&str; 12] = [
     "x-user-id",
     "x-demo-mode",
     "x-request-id",
@@ -36,6 +36,9 @@ const IDENTITY: [&str; 10] = [
     "forwarded",
     "x-response-time",
     "true-client-ip",
+    // Some servers take the path from these: it would not be the path that was metered.
+    "x-original-url",
+    "x-rewrite-url",
     API_KEY,
     SUBSCRIPTION_KEY,
 ];
@@ -163,14 +166,20 @@ pub(crate) fn strip_response(headers: &mut HeaderMap) {
     for name in OURS {
         headers.remove(name);
     }
-    remove_tollgate(headers);
+    remove_disguised(headers);
 }
 
-fn remove_tollgate(headers: &mut HeaderMap) {
+/// Takes away the names of ours that are no fixed list, and every spelling of ours with `_`.
+fn remove_disguised(headers: &mut HeaderMap) {
     let ours = |name: &HeaderName| {
         let name = name.as_str();
-        name.starts_with('t') && folded(name).starts_with("tollgate-")
-            || name.starts_with("x-t") && folded(name).starts_with("x-tollgate-")
+        if !name.starts_with(['x', 't', 'r']) {
+            return false;
+        }
+        let plain = folded(name);
+        plain.starts_with("tollgate-")
+            || plain.starts_with("x-tollgate-")
+            || name.contains('_') && OURS.contains(&plain.as_ref())
     };
     let doomed: SmallVec<[HeaderName; 4]> = headers.keys().filter(|n| ours(n)).cloned().collect();
     for name in doomed {
@@ -299,6 +308,8 @@ mod tests {
             ("Retry-After", "7"),
             ("Content-Type", "text/plain"),
         ]);
+        headers.insert("x_ratelimit_limit", HeaderValue::from_static("9"));
+        headers.insert("ratelimit_policy", HeaderValue::from_static("9"));
         strip_response(&mut headers);
         assert_eq!(left(&headers), ["content-type", "retry-after"]);
     }

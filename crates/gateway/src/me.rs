@@ -4,8 +4,10 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response};
-use serde_json::{Value, json};
-use tollgate_model::{CheckAnswer, DenialCode, LimitReading};
+use serde_json::{Map, Value, json};
+use tollgate_model::{
+    CheckAnswer, DenialCode, KeyId, LimitReading, OrganizationId, PlanId, SubscriptionId,
+};
 
 use crate::answer::{identify, name_caller};
 use crate::authenticate::{Caller, Directory, detail};
@@ -67,7 +69,7 @@ fn respond(
     caller: &Caller,
     told: &CheckAnswer,
 ) -> Response<AnswerBody> {
-    let text = describe(caller, told).to_string();
+    let text = describe(told).to_string();
     let length = text.len();
     let body = (parts.method != Method::HEAD).then(|| Bytes::from(text));
     let mut response = Response::new(AnswerBody::Whole(body));
@@ -81,35 +83,43 @@ fn respond(
     response
 }
 
-fn describe(caller: &Caller, told: &CheckAnswer) -> Value {
-    let key = caller.key.as_ref();
-    let plan = caller.plan.as_ref();
+/// The same fields as the platform's `GET /api/v1/me`.
+fn describe(told: &CheckAnswer) -> Value {
     json!({
-        "key_id": key.map(|k| k.id.as_str()),
-        "name": key.map(|k| k.name.as_str()),
-        "scopes": key.and_then(|k| k.scopes.clone()),
-        "expires_at": key.and_then(|k| k.expires_at).map(|at| at.to_string()),
-        "subscription_id": caller.user_id(),
-        "organization_id": caller.organization().map(|o| o.as_str()),
-        "state": caller.subscription.as_ref().map(|s| s.state.as_str()),
-        "plan": plan.map(|p| json!({"id": p.id.as_str(), "name": p.name, "version": p.version})),
+        "key_id": told.key.as_ref().map(KeyId::as_str),
+        "subscription_id": told.subscription.as_ref().map(SubscriptionId::as_str),
+        "organization_id": told.organization.as_ref().map(OrganizationId::as_str),
+        "plan": told.plan.as_ref().map(PlanId::as_str),
         "allowed": told.allowed,
         "code": told.code.map(DenialCode::as_str),
+        "retry_after": told.retry_after_s,
         "limits": told.limits.iter().map(limit).collect::<Vec<_>>(),
     })
 }
 
 fn limit(reading: &LimitReading) -> Value {
-    json!({
-        "name": &*reading.name,
-        "limit": reading.limit,
-        "used": reading.used,
-        "remaining": reading.remaining,
-        "resets_at": reading.resets_at.map(|at| at.to_string()),
-        "period": reading.period.map(|p| json!({
-            "start": p.start.to_string(),
-            "end": p.end.to_string(),
-        })),
-        "shadow": reading.shadow,
-    })
+    let kind = if reading.period.is_some() {
+        "quota"
+    } else {
+        "window"
+    };
+    let mut told = Map::new();
+    let mut tell = |name: &str, value: Value| told.insert(name.to_owned(), value);
+    tell("name", json!(&*reading.name));
+    tell("kind", json!(kind));
+    tell("limit", json!(reading.limit));
+    tell("used", json!(reading.used));
+    tell("remaining", json!(reading.remaining));
+    tell(
+        "reset_at",
+        json!(reading.resets_at.map(|at| at.to_string())),
+    );
+    if let Some(period) = reading.period {
+        tell("period_start", json!(period.start.to_string()));
+        tell("period_end", json!(period.end.to_string()));
+    }
+    if reading.shadow {
+        tell("shadow", json!(true));
+    }
+    Value::Object(told)
 }

@@ -3,7 +3,7 @@
 //! **Invariant.** The path that is matched is the path that is metered and the path that is
 //! forwarded, byte for byte: nothing is decoded, folded or normalised here. Spellings that some
 //! server behind us could read as another path (`//`, dot segments, encoded slashes and
-//! backslashes, NUL, broken escapes) are refused instead.
+//! backslashes, NUL, broken escapes, overlong UTF-8) are refused instead.
 //!
 //! **Does not own** the query, which is never looked at.
 
@@ -22,7 +22,8 @@ pub(crate) enum PathError {
     DotSegment,
     /// A byte that stands for itself in no path.
     Byte,
-    /// `%` without two hexadecimal digits, or an escape that hides a control byte or `\`.
+    /// `%` without two hexadecimal digits, or an escape that hides a control byte or `\`, or
+    /// escapes that are overlong UTF-8.
     Escape,
 }
 
@@ -61,13 +62,20 @@ pub(crate) fn check_path(path: &str) -> Result<PathFacts, PathError> {
     };
     let mut segment = Segment::default();
     let mut rest = rest;
+    // The value of the escape just before, if there was one.
+    let mut escaped = None;
     while let Some((&byte, tail)) = rest.split_first() {
         rest = tail;
+        let lead = escaped.take();
         match byte {
             b'/' => segment.end_at_slash()?,
             b'%' => {
                 let (value, tail) = escape(tail).ok_or(PathError::Escape)?;
                 rest = tail;
+                if lead.is_some_and(|lead| is_overlong(lead, value)) {
+                    return Err(PathError::Escape);
+                }
+                escaped = Some(value);
                 match value {
                     0..=0x1f | 0x7f | b'\\' => return Err(PathError::Escape),
                     b'/' => {
@@ -84,6 +92,15 @@ pub(crate) fn check_path(path: &str) -> Result<PathFacts, PathError> {
     }
     segment.check_dots()?;
     Ok(facts)
+}
+
+/// Whether two bytes begin an overlong UTF-8 sequence: a character spelled with more bytes than it
+/// needs, which careless decoders read as `.`, `/` or `\`.
+fn is_overlong(lead: u8, next: u8) -> bool {
+    matches!(
+        (lead, next),
+        (0xc0 | 0xc1, 0x80..=0xbf) | (0xe0, 0x80..=0x9f) | (0xf0, 0x80..=0x8f)
+    )
 }
 
 /// The value of an escape, and what follows its two digits.
@@ -155,6 +172,7 @@ mod tests {
             "/a.b/..c/c../...",
             "/a;b=1/c",
             "/%20/%C3%A4",
+            "/%e0%a4%a8/%f0%9f%98%80/%c0x%ae",
             "/a:b@c!$&'()*+,=~",
             "/.well-known/x",
             "/;x",
@@ -193,6 +211,10 @@ mod tests {
             ("/%2", Escape),
             ("/%g0", Escape),
             ("/%+1", Escape),
+            ("/%c0%ae%c0%ae/x", Escape),
+            ("/%C1%9C", Escape),
+            ("/%e0%80%af", Escape),
+            ("/%f0%80%80%ae", Escape),
         ] {
             assert_eq!(check_path(bad), Err(why), "{bad}");
         }

@@ -17,7 +17,7 @@ use crate::admit::{Told, admit, bounds};
 use crate::answer::{Rates, identify, name_caller, tell_rates};
 use crate::authenticate::{Caller, Directory, detail};
 use crate::connection::Connection;
-use crate::credentials::presented;
+use crate::credentials::{Presented, bearers, presented};
 use crate::exchange::Exchange;
 use crate::forward::{Abort, AnswerBody, forward};
 use crate::head::{HeadFacts, check_head};
@@ -153,6 +153,9 @@ fn gate(visit: &Visit, connection: &Rc<Connection>, parts: &Parts) -> Result<Gat
     if let Some(code) = found.refused {
         return Err(refused_caller(visit, code, found.caller, route));
     }
+    // Beside a key in its own header, `Authorization` is the upstream's; a key there is not.
+    let key_beside = matches!(presented, Presented::Header(_))
+        && bearers(&parts.headers).any(|token| directory.is_key(token));
     let bounds = bounds(visit, &found.caller, &route);
     let (terms, permit) = match admit(visit, route.api(), bounds) {
         Ok(admitted) => admitted,
@@ -175,7 +178,7 @@ fn gate(visit: &Visit, connection: &Rc<Connection>, parts: &Parts) -> Result<Gat
     let exchange = Exchange::begin(&visit.worker, connection, facts, terms, permit);
     Ok(Gate::Admitted(Admitted {
         exchange,
-        bearer_is_ours: found.bearer_is_ours,
+        bearer_is_ours: found.bearer_is_ours || key_beside,
     }))
 }
 

@@ -16,7 +16,9 @@ pub enum JournalError {
     #[error("a node's name is 1 to 128 visible ASCII characters")]
     NodeName,
     /// Another process has the journal open.
-    #[error("the journal in {0} is in use by another process")]
+    #[error(
+        "the journal in {0} is in use: another tollgate serves this folder; stop it, or give this one a journal.dir and store.url of its own"
+    )]
     InUse(PathBuf),
     /// The filesystem refused.
     #[error("cannot {what} {path}")]

@@ -5,7 +5,7 @@
 //! [`Signals`].
 //!
 //! Invariants:
-//! - ticks never go back, neither within a process nor, through [`SystemClock::raise_to`], below
+//! - ticks never go back, neither within a process nor, through [`tollgate_model::Clock::raise_to`], below
 //!   what an earlier process wrote down;
 //! - a phase only moves forward;
 //! - no task outlives [`Supervisor::shutdown`] unnoticed: what did not end is named.

@@ -1,7 +1,7 @@
-//! The journal of this process, or one in a folder, as a [`BatchSource`] and a [`JournalView`].
+//! The journal of this process as a [`BatchSource`], and one in a folder as a [`JournalView`].
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use tokio::sync::watch;
 use tollgate_journal::{Entry, Filesystem, Folder, Range, ReadError, Reader};
@@ -22,7 +22,6 @@ pub struct LocalJournal {
     node: NodeId,
     reader: Reader,
     appended: tokio::sync::Mutex<watch::Receiver<u64>>,
-    checkpoint: Mutex<Option<CheckpointView>>,
 }
 
 impl LocalJournal {
@@ -33,17 +32,7 @@ impl LocalJournal {
             appended: tokio::sync::Mutex::new(reader.subscribe()),
             node,
             reader,
-            checkpoint: Mutex::default(),
         }
-    }
-
-    /// Remembers the checkpoint that was last written, for [`crate::reconcile()`].
-    pub fn set_checkpoint(&self, checkpoint: CheckpointView) {
-        let mut held = self
-            .checkpoint
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        *held = Some(checkpoint);
     }
 
     fn chunk(
@@ -136,35 +125,6 @@ impl BatchSource for LocalJournal {
                 std::future::pending::<()>().await;
             }
         })
-    }
-}
-
-impl JournalView for LocalJournal {
-    fn node(&self) -> NodeId {
-        self.node.clone()
-    }
-
-    fn totals(&self) -> Result<StreamTotals, SourceError> {
-        Ok(sum_of(self.reader.totals()))
-    }
-
-    fn checkpoint(&self) -> Result<Option<CheckpointView>, SourceError> {
-        let held = self
-            .checkpoint
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        Ok(held.clone())
-    }
-
-    fn each_event(
-        &self,
-        stream: &StreamId,
-        from: Sequence,
-        to: Sequence,
-        show: &mut dyn FnMut(&IngestedEvent),
-    ) -> Result<(), SourceError> {
-        let read = |at| self.chunk(stream, at, CHUNK_EVENTS, CHUNK_BYTES);
-        read_through(from, to, read, show)
     }
 }
 

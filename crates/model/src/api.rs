@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{ApiId, LimitUse, PlanId};
 
-/// Where an API runs: scheme, host and port, no path (contract, rule 12).
+/// Where an API runs: scheme, host and port, no path (docs/rules.md, 12).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Upstream {
     /// Whether TLS is spoken to it.
@@ -50,7 +50,7 @@ impl StatusSet {
         }
     }
 
-    /// Whether the status is in the set; 101 counts as 2xx (contract, rule 4).
+    /// Whether the status is in the set; 101 counts as 2xx (docs/rules.md, 4).
     #[must_use]
     pub fn contains(&self, status: u16) -> bool {
         let class = if status == 101 { 2 } else { status / 100 };

@@ -71,7 +71,7 @@ pub struct KeyDelta {
 }
 
 /// Where `control` publishes to; gateways implement it. When a call returns, decisions that start
-/// afterwards are made by what was published (contract, rule 20). Publications with a number not
+/// afterwards are made by what was published (docs/rules.md, 20). Publications with a number not
 /// above the one in force are ignored.
 pub trait CatalogSink: Send + Sync {
     /// A new catalog.

@@ -2,7 +2,7 @@
 //!
 //! A counter is named by scope, the scope's id, window or period start, and, for a limit that
 //! stands on a route, that API and route; never by plan, limit id, max, key id or catalog number,
-//! so that no edit resets it (contract, rule 2). The name is hashed to 128 bits once, when the
+//! so that no edit resets it (docs/rules.md, 2). The name is hashed to 128 bits once, when the
 //! catalog changes; a request only mixes in the period's start.
 //!
 //! Also what of a counter is written down, so that a restart never forgets a unit: [`Mark`] before

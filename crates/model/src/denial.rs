@@ -1,4 +1,5 @@
-//! Why a request was refused: stable codes, each with one status (contract, "At the gateway").
+//! Why a request was refused: stable codes, each with one status (docs/rules.md, "The order of
+//! refusals").
 
 /// The code of a refusal at the gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

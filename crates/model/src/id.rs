@@ -1,5 +1,5 @@
 //! Names of things. Declared ids come from `catalog.toml`; made ids carry a type prefix and an
-//! underscore, which declared ids cannot contain, so the two never collide (contract, rule 19).
+//! underscore, which declared ids cannot contain, so the two never collide (docs/rules.md, 19).
 
 use std::fmt;
 use std::sync::Arc;
@@ -65,7 +65,7 @@ macro_rules! string_id {
             /// An id that a person declared.
             ///
             /// # Errors
-            /// [`IdError`] when it breaks the pattern of contract rule 19.
+            /// [`IdError`] when it breaks the pattern (docs/rules.md, 19).
             pub fn declared(id: &str) -> Result<Self, IdError> {
                 check_catalog_id(id).map(|()| Self::new(id))
             }
@@ -137,7 +137,7 @@ string_id!(
 );
 
 /// `req_` and 26 base32 characters of a UUIDv7, minted when a request is accepted; also the id
-/// of its usage record (contract, rule 17). Kept as text because every request sends it thrice.
+/// of its usage record (docs/rules.md, 17). Kept as text because every request sends it thrice.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId([u8; 30]);
 

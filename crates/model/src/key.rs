@@ -2,7 +2,7 @@
 //!
 //! A key is `<prefix>_` (test keys `<prefix>_test_`), 26 random base62 characters (154 bits) and
 //! 6 base62 characters of CRC-32 over all before them, so that a mistyped key is told from an
-//! unknown one without a look-up (contract, rule 13). Only [`KeyHash`] is ever stored.
+//! unknown one without a look-up (docs/rules.md, 13). Only [`KeyHash`] is ever stored.
 
 use std::fmt;
 

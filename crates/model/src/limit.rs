@@ -192,7 +192,7 @@ impl Quota {
     pub const UNITS_LARGEST: u64 = 1 << 53;
 
     /// Used units at which calls are refused, or `None` where the quota never refuses
-    /// (contract, rule 3).
+    /// (docs/rules.md, 3).
     #[must_use]
     pub fn refuse_at(&self) -> Option<u64> {
         match self.on_exceeded {

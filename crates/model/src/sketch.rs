@@ -3,7 +3,7 @@
 
 use sketches_ddsketch::{Config, DDSketch};
 
-/// Upper edges of the distribution that statistics show, in milliseconds (contract, rule 30).
+/// Upper edges of the distribution that statistics show, in milliseconds (docs/rules.md, 30).
 pub const HISTOGRAM_EDGES_MS: [u64; 16] = [
     1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 60_000,
 ];

@@ -8,7 +8,7 @@ pub struct Timestamp(pub i64);
 
 /// Monotonic time in microseconds, aligned to the Unix epoch when the process started and never
 /// stepped afterwards; after a restart it is never smaller than any tick written down before.
-/// Rate windows run on ticks (contract, rule 1).
+/// Rate windows run on ticks (docs/rules.md, 1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Ticks(pub u64);
 
@@ -51,7 +51,8 @@ impl Timestamp {
         Ok(Self(instant.as_microsecond()))
     }
 
-    /// RFC 3339 in UTC with whole seconds (rounded up), as rate-limit headers carry it (rule 6).
+    /// RFC 3339 in UTC with whole seconds (rounded up), as rate-limit headers carry
+    /// it (docs/rules.md, 6).
     #[must_use]
     pub fn to_whole_seconds(self) -> String {
         let seconds = self.0.div_euclid(1_000_000) + i64::from(self.0.rem_euclid(1_000_000) > 0);
@@ -73,7 +74,7 @@ impl Timestamp {
 }
 
 impl fmt::Display for Timestamp {
-    /// RFC 3339, `Z`, six decimals (contract, rule 19).
+    /// RFC 3339, `Z`, six decimals (docs/rules.md, 19).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:.6}", self.to_jiff())
     }

@@ -146,7 +146,13 @@ fn refusal(status: u16, text: &str) -> String {
     };
     let mut words = format!("{} ({status} {})", field("detail"), field("code"));
     if status == 401 {
-        words.push_str("\nGive a token with --token or TOLLGATE_TOKEN; `tollgate admin token create` makes one.");
+        words.push_str(
+            "\nGive a token with --token or TOLLGATE_TOKEN; \
+             `tollgate admin token create --scope admin --config FILE` makes one.",
+        );
+    }
+    if field("code") == "api_not_found" {
+        words.push_str("\nThis looks like the gateway; the platform is usually on port 8081.");
     }
     for error in problem
         .get("errors")

@@ -25,7 +25,7 @@ pub fn note(text: impl AsRef<str>) {
 /// Prints indented JSON.
 ///
 /// # Errors
-/// As [`line`].
+/// As [`fn@line`].
 pub fn json(value: &Value) -> anyhow::Result<()> {
     line(serde_json::to_string_pretty(value)?)
 }
@@ -40,7 +40,7 @@ fn ignore_closed_pipe(written: std::io::Result<()>) -> anyhow::Result<()> {
 /// Prints rows under headers; columns whose header begins with `>` are aligned to the right.
 ///
 /// # Errors
-/// As [`line`].
+/// As [`fn@line`].
 pub fn table(headers: &[&str], rows: Vec<Vec<String>>) -> anyhow::Result<()> {
     let mut table = Table::new();
     table

@@ -117,6 +117,12 @@ async fn storm(binary: &Binary, oracle: &Oracle, case: &Case) -> anyhow::Result<
         "{id}: recorded"
     );
     assert_eq!(stats(binary, &id, "denied").await?, refused, "{id}: denied");
+    println!(
+        "{id}: {} clients, {share} attempts, limit {}, admitted {admitted}, upstream {}",
+        case.clients,
+        case.limit,
+        oracle.count() - before,
+    );
     if !case.window {
         assert_eq!(
             binary.quota_used(&id).await?,
@@ -185,5 +191,8 @@ async fn a_sliding_window_holds_in_every_interval_and_is_used_to_98_percent() ->
     );
     assert_eq!(oracle.count(), admitted);
     binary.reconcile()?;
+    println!(
+        "limit {MAX} a second for {spans} s: {admitted} admitted, at most {most} in any second"
+    );
     Ok(())
 }

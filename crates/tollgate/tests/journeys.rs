@@ -389,6 +389,10 @@ async fn the_quota_can_be_asked_for_without_consuming_it() -> anyhow::Result<()>
     }
     let me = binary.call(&key, "/.well-known/tollgate/me").await?;
     assert_eq!(me.status, 200, "{}", me.text());
+    let same = Call::get("/api/v1/me").header("X-API-Key", &key);
+    let same = client::send(binary.platform(), &same).await?;
+    assert_eq!(same.status, 200, "{}", same.text());
+    assert_eq!(me.json()?, same.json()?, "one shape at both ends");
     assert_eq!(binary.quota_used("acme-monthly").await?, 1);
     agree(&oracle, &binary).await
 }

@@ -158,6 +158,12 @@ async fn nothing_acknowledged_is_lost_and_no_limit_is_passed_over_kills() -> any
         "{unrecorded} not recorded"
     );
     binary.reconcile()?;
+    println!(
+        "{cycles} kills: {} acknowledged, 0 lost, 0 twice; the upstream saw {seen} of {limit}; \
+         {} given up (at most {given_up}); {unrecorded} in flight at a kill",
+        acknowledged.0.len(),
+        limit - seen,
+    );
     Ok(())
 }
 

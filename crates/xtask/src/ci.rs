@@ -45,6 +45,13 @@ const DOCUMENTATION: Step = Step {
     environment: &[("RUSTDOCFLAGS", "-D warnings")],
 };
 
+/// What `deny.toml` says, as far as it needs no network.
+const LICENCES: Step = Step {
+    name: "licences",
+    arguments: &["deny", "--offline", "check", "bans", "licenses", "sources"],
+    environment: &[],
+};
+
 const NEXTEST: Step = Step {
     name: "tests",
     arguments: &[
@@ -91,7 +98,14 @@ pub fn run(root: &Path) -> anyhow::Result<bool> {
     if !checked {
         return Ok(false);
     }
-    for step in [&FORMAT, &LINTS, &DOCUMENTATION, &tests] {
+    let mut steps = vec![&FORMAT, &LINTS, &DOCUMENTATION, &tests];
+    if answers(root, &["deny", "--version"]) {
+        steps.insert(1, &LICENCES);
+    } else {
+        say("cargo-deny is missing, deny.toml is not checked; to install it:");
+        say("  cargo install --locked cargo-deny");
+    }
+    for step in steps {
         let went_well = timed(step.name, &mut passed, || step.run(root))?;
         if !went_well {
             say(&format!(

@@ -3,7 +3,7 @@
 //!
 //! **Invariants.** What clients may see (`detail`, `errors`) and what happened inside (`source`)
 //! are separate; the inside is logged with the request's id and never sent. A handler returns an
-//! [`ApiError`]; the frame around all handlers renders it ([`render`]), because only the frame
+//! [`ApiError`]; the frame around all handlers renders it (`render`), because only the frame
 //! knows the request's id.
 
 mod code;

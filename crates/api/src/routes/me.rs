@@ -73,7 +73,7 @@ pub async fn get_me(
     let now = state.clock().now().ticks;
     if peer
         .0
-        .is_some_and(|address| !state.throttle().admit(address, now))
+        .is_some_and(|address| !state.call_limit().admit(address, now))
     {
         let error = ApiError::new(Code::RATE_LIMITED, "10 calls a second and address");
         return Err(ApiError {

@@ -68,6 +68,29 @@ async fn unknown_paths_and_wrong_methods_are_problems_too() {
     assert_eq!(answer.problem(404), "not_found");
 }
 
+fn authorization() -> http::HeaderValue {
+    format!("Bearer {}", crate::app::ADMIN).parse().unwrap()
+}
+
+/// Declares 101 bytes and sends none: who waits for it waits for ever.
+struct NeverComes;
+
+impl http_body::Body for NeverComes {
+    type Data = bytes::Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+        std::task::Poll::Pending
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        http_body::SizeHint::with_exact(101)
+    }
+}
+
 #[tokio::test]
 async fn bodies_are_bounded() {
     let options = Options {
@@ -81,15 +104,20 @@ async fn bodies_are_bounded() {
             .await;
         assert_eq!(answer.problem(413), "body_too_large");
     }
+    let mut declared = request("POST", "/api/v1/catalog/diff", String::new());
+    declared
+        .headers_mut()
+        .insert("authorization", authorization());
+    *declared.body_mut() = axum::body::Body::new(NeverComes);
+    assert_eq!(app.send(declared).await.problem(413), "body_too_large");
     let answer = app
         .call("POST", "/api/v1/catalog/diff", "#".repeat(100))
         .await;
     answer.expect(200);
     let mut not_utf8 = request("POST", "/api/v1/catalog/diff", String::new());
-    let authorization = format!("Bearer {}", crate::app::ADMIN).parse().unwrap();
     not_utf8
         .headers_mut()
-        .insert("authorization", authorization);
+        .insert("authorization", authorization());
     *not_utf8.body_mut() = axum::body::Body::from(vec![0xff]);
     assert_eq!(
         app.send(not_utf8).await.faults(),

@@ -74,7 +74,7 @@ impl Control {
             return Err(ControlError::Impossible(what));
         }
         if let Some(scopes) = &new.fields.scopes {
-            check_scopes(catalog, &subscription, &plan, scopes)?;
+            check_scopes(&plan, scopes)?;
         }
         let prefix = find_prefix(catalog, &subscription)?;
         for _ in 0..ATTEMPTS {

@@ -2,9 +2,7 @@
 
 use ipnet::IpNet;
 use serde_json::{Value as Json, json};
-use tollgate_model::{
-    ApiKey, By, Catalog, KeyState, Plan, Quota, RateLimit, Subscription, Timestamp,
-};
+use tollgate_model::{ApiKey, By, KeyState, Plan, Quota, RateLimit, Timestamp};
 
 use crate::declared::{
     inline_limit_document, quota_document, read_inline_limit, read_quota, read_scope,
@@ -126,36 +124,17 @@ pub(super) fn check_expiry(expires_at: Option<Timestamp>, now: Timestamp) -> Con
     Ok(())
 }
 
-/// Refuses scopes that the plan does not grant; where the plan grants any, those that no route
-/// of the subscription's APIs asks for.
-pub(super) fn check_scopes(
-    catalog: &Catalog,
-    subscription: &Subscription,
-    plan: &Plan,
-    scopes: &[String],
-) -> ControlResult<()> {
-    if let Some(granted) = &plan.scopes {
-        let beyond = scopes.iter().find(|scope| !granted.contains(scope));
-        return match beyond {
-            None => Ok(()),
-            Some(scope) => Err(ControlError::Impossible(format!(
-                "plan \"{}\" does not grant the scope {scope}",
-                plan.id
-            ))),
-        };
-    }
-    let apis = subscription
-        .apis
-        .iter()
-        .filter_map(|id| catalog.apis.get(id));
-    let asked: Vec<&str> = apis
-        .flat_map(|api| api.routes.iter())
-        .filter_map(|route| route.scope.as_deref())
-        .collect();
-    match scopes.iter().find(|scope| !asked.contains(&scope.as_str())) {
+/// Refuses scopes that the plan does not grant. Where it grants any, a scope may be given before
+/// a route asks for it.
+pub(super) fn check_scopes(plan: &Plan, scopes: &[String]) -> ControlResult<()> {
+    let Some(granted) = &plan.scopes else {
+        return Ok(());
+    };
+    match scopes.iter().find(|scope| !granted.contains(scope)) {
         None => Ok(()),
         Some(scope) => Err(ControlError::Impossible(format!(
-            "no route of the subscription's APIs asks for the scope {scope}"
+            "plan \"{}\" does not grant the scope {scope}",
+            plan.id
         ))),
     }
 }

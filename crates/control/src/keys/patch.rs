@@ -80,10 +80,8 @@ impl Control {
         }
         let subscription = catalog.subscriptions.get(&after.subscription);
         let plan = subscription.and_then(|subscription| catalog.find_plan_of(subscription));
-        match (subscription, plan, &after.scopes) {
-            (Some(subscription), Some(plan), Some(scopes)) => {
-                check_scopes(catalog, subscription, plan, scopes)
-            }
+        match (plan, &after.scopes) {
+            (Some(plan), Some(scopes)) => check_scopes(plan, scopes),
             _ => Ok(()),
         }
     }

@@ -73,6 +73,11 @@ pub(crate) async fn forward(
         Err(SendError::Client(_)) => return Err(Abort),
     };
     exchange.head_arrived(answered.response.status().as_u16());
+    if !exchange.traffic().request_sent.get() {
+        // Answered before the body was read: the connection will be closed on a client that may
+        // still be sending, and must not take the answer with it.
+        exchange.connection().linger();
+    }
     let mut answer = pass_on(ending, answered, upgrade.is_some()).await?;
     if asked_upgrade && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         // What follows on this connection was not read as HTTP: it must not be taken for a

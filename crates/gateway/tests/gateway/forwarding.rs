@@ -62,6 +62,13 @@ fn the_key_reaches_the_upstream_in_no_header() {
         &[("x-subscription-key", KEY)],
         &[("authorization", &bearer)],
         &[("X-API-KEY", KEY), ("x_api_key", KEY)],
+        &[("x-api-key", KEY), ("authorization", &bearer)],
+        &[
+            ("x-api-key", KEY),
+            ("authorization", "Basic abc"),
+            ("authorization", &bearer),
+        ],
+        &[("authorization", &format!("Bearer\t{KEY}"))],
     ] {
         assert_eq!(world.client().get("/v1/x", headers).status, 200);
     }
@@ -93,6 +100,8 @@ fn identity_from_outside_never_reaches_the_upstream() {
             ("X-User-Id", "evil"),
             ("x-forwarded-for", "evil"),
             ("forwarded", "for=evil"),
+            ("x-original-url", "/v1/evil"),
+            ("X_Rewrite_Url", "/v1/evil"),
             (
                 "connection",
                 "x-tollgate-key-id, x-forwarded-for, x-request-id, x-mine",
@@ -201,6 +210,26 @@ fn head_and_bodiless_answers_end_with_their_head() {
         assert_eq!(answer.status.to_string(), status);
     }
     assert_eq!(world.wait_for_events(3).len(), 3);
+}
+
+#[test]
+fn an_answer_before_the_body_reaches_a_client_that_is_still_sending() {
+    let world = World::new();
+    for framing in ["content-length: 5000", "transfer-encoding: chunked"] {
+        let mut client = world.client();
+        client.send(format!(
+            "POST /v1/early HTTP/1.1\r\nhost: a\r\nx-api-key: {KEY}\r\n{framing}\r\n\r\n"
+        ));
+        // The gateway has let go of the exchange, and of the connection, before the body comes.
+        let answered = world.events().len() + 1;
+        world.wait_for_events(answered);
+        for _ in 0..20 {
+            client.try_send("5\r\nabcde\r\n");
+        }
+        let answer = client.answer_to("POST");
+        assert_eq!((answer.status, answer.text()), (200, "early"), "{framing}");
+        assert!(client.is_closed());
+    }
 }
 
 #[test]

@@ -223,7 +223,7 @@ fn me_tells_a_key_about_itself_and_costs_nothing() {
     assert_eq!(answer.status, 200);
     let me = answer.json();
     assert_eq!(me["subscription_id"], "acme-widgets");
-    assert_eq!(me["plan"]["id"], "free");
+    assert_eq!(me["plan"], "free");
     assert_eq!(me["limits"][0]["name"], "month-subscription");
     assert_eq!(me["limits"][0]["used"], 1);
     assert_eq!(me["limits"][1]["remaining"], 99);

@@ -144,7 +144,7 @@ impl Metering {
     /// `Invalid` when there would be too many points; `TooMuch` where too many single records
     /// would have to be read; the store's failures.
     pub async fn trends(&self, question: &TrendsQuestion) -> MeteringResult<Vec<Point>> {
-        let cells = cells_of(question)?;
+        let cells = cells_of(question, self.clock.now().wall)?;
         let by = question.group_by.as_ref().map(GroupBy::gathered);
         let Some(by) = by else {
             let table = self
@@ -217,7 +217,7 @@ fn cell_at(at: Timestamp, question: &TrendsQuestion) -> MeteringResult<(Timestam
     Ok((start, start.plus_us(grain.span_us())))
 }
 
-fn cells_of(question: &TrendsQuestion) -> MeteringResult<Cells> {
+fn cells_of(question: &TrendsQuestion, now: Timestamp) -> MeteringResult<Cells> {
     let Span {
         from,
         to,
@@ -225,6 +225,8 @@ fn cells_of(question: &TrendsQuestion) -> MeteringResult<Cells> {
         exact_to,
         ..
     } = question.span;
+    // A span that counts back from now has no points that have not begun yet.
+    let to = if exact_to { to } else { to.min(now.plus_us(1)) };
     let points_max = match question.group_by {
         Some(_) => GROUPED_POINTS_MAX,
         None => POINTS_MAX,

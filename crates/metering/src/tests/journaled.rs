@@ -15,13 +15,12 @@ use crate::question::{
     Every, Filter, RecordsQuestion, Span, StatsQuestion, SummaryQuestion, TrendsQuestion,
 };
 use crate::{
-    BatchSource, FolderJournal, JournalView, LocalJournal, Metering, ReconcileOptions, ShipOptions,
-    Shipper, reconcile,
+    FolderJournal, JournalView, LocalJournal, Metering, ReconcileOptions, ShipOptions, Shipper,
+    reconcile,
 };
 
 struct House {
     journal: Journal,
-    local: Arc<LocalJournal>,
     store: Arc<dyn UsageStore>,
     shipper: Arc<Shipper>,
     writers: Vec<Writer>,
@@ -37,20 +36,24 @@ impl House {
         let fs = Arc::new(DiskFilesystem);
         let (journal, _) =
             Journal::open(fs, options, 2, Some("node-a"), clock.clone(), &*ids).unwrap();
-        let local = Arc::new(LocalJournal::new(journal.node().clone(), journal.reader()));
         let file = folder.join("usage.db");
         let store: Arc<dyn UsageStore> =
             Arc::new(SqliteStore::open(&file, &Options::default()).unwrap());
-        let source: Arc<dyn BatchSource> = local.clone();
+        let source = LocalJournal::new(journal.node().clone(), journal.reader());
         let options = ShipOptions {
             batch_events_max: 100,
             ..ShipOptions::default()
         };
-        let shipper = Arc::new(Shipper::new(source, store.clone(), clock, ids, options));
+        let shipper = Arc::new(Shipper::new(
+            Arc::new(source),
+            store.clone(),
+            clock,
+            ids,
+            options,
+        ));
         let writers = (0..2).map(|n| journal.writer(n).unwrap()).collect();
         Self {
             journal,
-            local,
             store,
             shipper,
             writers,
@@ -85,21 +88,18 @@ impl House {
         metering.stats(&question).await.unwrap().requests
     }
 
-    /// The proof finds nothing, through the open journal and through its folder.
-    async fn is_whole(&self) {
+    fn beside(&self) -> Arc<dyn JournalView> {
         let fs = Arc::new(DiskFilesystem);
-        let beside = FolderJournal::find(fs, &self.folder).unwrap().unwrap();
-        let views: [Arc<dyn JournalView>; 2] = [self.local.clone(), Arc::new(beside)];
-        let mut reports = Vec::new();
-        for journal in views {
-            let options = ReconcileOptions::default();
-            let report = reconcile(&self.store, Some(journal), NOW, &options)
-                .await
-                .unwrap();
-            assert!(report.ok, "{report:#?}");
-            reports.push(report.lines);
-        }
-        assert_eq!(reports[0], reports[1]);
+        Arc::new(FolderJournal::find(fs, &self.folder).unwrap().unwrap())
+    }
+
+    /// The proof finds nothing, beside the open journal.
+    async fn is_whole(&self) {
+        let options = ReconcileOptions::default();
+        let report = reconcile(&self.store, Some(self.beside()), NOW, &options)
+            .await
+            .unwrap();
+        assert!(report.ok, "{report:#?}");
     }
 }
 
@@ -179,7 +179,7 @@ async fn everything_can_run_on_a_runtime_of_many_threads() {
         time_zone: TimeZone::UTC,
     }));
     can_move(metering.records(&RecordsQuestion::in_span(span)));
-    let journal: Arc<dyn JournalView> = house.local.clone();
+    let journal = house.beside();
     let options = ReconcileOptions::default();
     can_move(reconcile(&house.store, Some(journal), NOW, &options));
 }

@@ -272,9 +272,9 @@ pub enum TokenCommand {
         /// read, write, decide, ingest or admin; may be given several times.
         #[arg(long = "scope", required = true, value_name = "SCOPE")]
         scopes: Vec<String>,
-        /// What people call it; a second one of the same name replaces the first.
-        #[arg(long, default_value = "cli")]
-        name: String,
+        /// What people call it; must be free. Default: its id.
+        #[arg(long)]
+        name: Option<String>,
         /// How long it lives, such as 30d; default: for ever.
         #[arg(long, value_name = "DURATION", value_parser = duration)]
         expires: Option<std::time::Duration>,

@@ -29,7 +29,7 @@ pub async fn run(command: TokenCommand) -> anyhow::Result<()> {
     let lifetime_us = expires.map(|span| i64::try_from(span.as_micros()).unwrap_or(i64::MAX));
     let expires_at = lifetime_us.map(|us| clock.now().wall.plus_us(us));
     let tokens = Tokens::new(store, clock, Arc::new(SystemIds));
-    let created = tokens.create(Some(&name), &scopes, expires_at).await?;
+    let created = tokens.create(name.as_deref(), &scopes, expires_at).await?;
     if json {
         return output::json(&json!({
             "id": created.token.id.as_str(),
@@ -40,6 +40,8 @@ pub async fn run(command: TokenCommand) -> anyhow::Result<()> {
         }));
     }
     output::line(created.secret.reveal())?;
-    output::note("This is the only time the token is shown. A running server accepts it already.");
+    output::note(
+        "This is the only time the token is shown. A server on this store accepts it at once.",
+    );
     Ok(())
 }

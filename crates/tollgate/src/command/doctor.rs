@@ -252,7 +252,7 @@ async fn server(config: &Config) -> Finding {
         }
         Err(_) => good(
             "server",
-            format!("does not run at {}", config.health_listen),
+            format!("none runs at {} now", config.health_listen),
         ),
     }
 }

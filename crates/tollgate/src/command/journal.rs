@@ -25,6 +25,11 @@ pub fn run(command: JournalCommand) -> anyhow::Result<ExitCode> {
     } else {
         inspect(&dir)?
     };
+    anyhow::ensure!(
+        found.node.is_some() || !found.streams.is_empty() || !found.damage.is_clean(),
+        "{} holds no journal; name the folder that journal.dir names",
+        dir.display()
+    );
     if as_json {
         output::json(&to_json(&found, verified))?;
     } else {

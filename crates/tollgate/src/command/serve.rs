@@ -28,6 +28,13 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     }
     logging::start("info");
     let admin_token = std::env::var("TOLLGATE_ADMIN_TOKEN").ok();
+    if admin_token.is_none() {
+        tracing::info!(
+            "TOLLGATE_ADMIN_TOKEN is not set; `tollgate admin token create --scope admin --config {}` \
+             makes a token to manage this with",
+            args.config.display()
+        );
+    }
     platform_runtime()?.block_on(async {
         let mut signals = Signals::listen()?;
         let server = tokio::select! {

@@ -112,7 +112,6 @@ fn print_stats(answer: &Value) -> anyhow::Result<()> {
         ("units", "units"),
         ("denied", "denied"),
         ("errors", "errors"),
-        ("error rate", "error_rate"),
         ("bytes in", "bytes_in"),
         ("bytes out", "bytes_out"),
         ("average per day", "average_per_day"),
@@ -129,6 +128,12 @@ fn print_stats(answer: &Value) -> anyhow::Result<()> {
         .filter(|(_, path)| !path.starts_with("quota") || at(answer, "quota").is_object())
         .map(|(name, path)| vec![(*name).to_owned(), plain(at(answer, path))])
         .collect();
+    if let Some(rate) = at(answer, "error_rate").as_f64() {
+        rows.push(vec![
+            "error rate".to_owned(),
+            format!("{:.2} %", rate * 100.0),
+        ]);
+    }
     for (status, count) in at(answer, "by_status").as_object().into_iter().flatten() {
         rows.push(vec![format!("status {status}"), plain(count)]);
     }
@@ -138,7 +143,7 @@ fn print_stats(answer: &Value) -> anyhow::Result<()> {
 fn print_top(answer: &Value) -> anyhow::Result<()> {
     let found = items(answer, "items");
     if found.is_empty() {
-        return output::line("Nothing was called in this span.");
+        return output::line("Nothing to rank: no call in this span has one.");
     }
     let columns = [
         "name",

@@ -252,7 +252,12 @@ fn health(gateway: &Gateway, store: Arc<dyn Store>, registry: Registry) -> Healt
     });
     let storing = Condition::new("store", move || {
         let store = store.clone();
-        Box::pin(async move { store.ping().await.map_err(|error| error.to_string()) })
+        // A read: while another process holds the lock for writing, or the disk is full, the
+        // gateway goes on by its journal and must not lose its traffic.
+        Box::pin(async move {
+            let read = store.find_setting("ready").await;
+            read.map(drop).map_err(|error| error.to_string())
+        })
     });
     Health {
         conditions: vec![serving, storing],

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 use tollgate_metering::UsageTotals;
-use tollgate_model::{Subscription, Timestamp, period_at};
+use tollgate_model::{Every, Subscription, Timestamp, period_at};
 use utoipa::ToSchema;
 
 use crate::state::ApiState;
@@ -13,7 +13,7 @@ use crate::state::ApiState;
 pub struct Usage {
     /// Since midnight in the subscription's time zone.
     pub today: u64,
-    /// Since the quota's period began; `null` where the plan has no quota.
+    /// Since the quota's period began; without a quota, since the month did.
     pub period: Option<u64>,
     /// Ever.
     pub total: u64,
@@ -35,15 +35,16 @@ impl Usage {
     }
 }
 
-/// Start of the present period of the subscription's quota; `None` without a quota.
+/// Start of the present period of the subscription's quota. A plan without one is counted by
+/// month all the same.
 pub fn period_start(state: &ApiState, subscription: &Subscription) -> Option<Timestamp> {
     let catalog = state.control().catalog();
     let plan = catalog.find_plan_of(subscription)?;
-    let quota = plan.quota.as_ref()?;
+    let every = plan.quota.as_ref().map_or(Every::Month, |q| q.every);
     let now = state.clock().now().wall;
     period_at(
         now,
-        quota.every,
+        every,
         plan.period,
         subscription.started_on,
         &subscription.time_zone,

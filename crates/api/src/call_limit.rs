@@ -13,13 +13,13 @@ use tollgate_model::Ticks;
 const SPAN_US: u64 = 1_000_000;
 
 /// Counts calls by address (IPv6 by /64).
-pub(crate) struct Throttle {
+pub(crate) struct CallLimit {
     calls: Mutex<HashMap<IpAddr, VecDeque<Ticks>>>,
     calls_max: usize,
     addresses_max: usize,
 }
 
-impl Throttle {
+impl CallLimit {
     pub(crate) fn new(calls_max: usize, addresses_max: usize) -> Self {
         Self {
             calls: Mutex::default(),
@@ -74,38 +74,38 @@ mod tests {
 
     #[test]
     fn an_address_may_ask_so_often_in_any_second() {
-        let throttle = Throttle::new(10, 100);
+        let call_limit = CallLimit::new(10, 100);
         let address: IpAddr = "192.0.2.1".parse().unwrap();
         let admitted = (0..30)
-            .filter(|n| throttle.admit(address, at(n * 100)))
+            .filter(|n| call_limit.admit(address, at(n * 100)))
             .count();
         assert_eq!(admitted, 30, "ten a second are fine for ever");
         let admitted = (0..20)
-            .filter(|_| throttle.admit(address, at(2_950)))
+            .filter(|_| call_limit.admit(address, at(2_950)))
             .count();
         assert_eq!(admitted, 0, "the second before was used up");
         let other: IpAddr = "192.0.2.2".parse().unwrap();
-        assert!(throttle.admit(other, at(2_950)));
+        assert!(call_limit.admit(other, at(2_950)));
     }
 
     #[test]
     fn neighbours_in_one_ipv6_network_count_together() {
-        let throttle = Throttle::new(1, 100);
-        assert!(throttle.admit("2001:db8::1".parse().unwrap(), at(0)));
-        assert!(!throttle.admit("2001:db8::2".parse().unwrap(), at(0)));
-        assert!(throttle.admit("2001:db8:0:1::1".parse().unwrap(), at(0)));
+        let call_limit = CallLimit::new(1, 100);
+        assert!(call_limit.admit("2001:db8::1".parse().unwrap(), at(0)));
+        assert!(!call_limit.admit("2001:db8::2".parse().unwrap(), at(0)));
+        assert!(call_limit.admit("2001:db8:0:1::1".parse().unwrap(), at(0)));
     }
 
     #[test]
     fn memory_is_bounded_and_silent_addresses_go_first() {
-        let throttle = Throttle::new(1, 3);
+        let call_limit = CallLimit::new(1, 3);
         let address = |n: u8| IpAddr::from([192, 0, 2, n]);
         for n in 0..3 {
-            assert!(throttle.admit(address(n), at(0)));
+            assert!(call_limit.admit(address(n), at(0)));
         }
-        assert!(throttle.admit(address(3), at(0)), "the shared place");
-        assert!(!throttle.admit(address(4), at(0)), "is shared");
-        assert!(throttle.admit(address(5), at(1_000)));
-        assert_eq!(throttle.calls.lock().unwrap().len(), 1);
+        assert!(call_limit.admit(address(3), at(0)), "the shared place");
+        assert!(!call_limit.admit(address(4), at(0)), "is shared");
+        assert!(call_limit.admit(address(5), at(1_000)));
+        assert_eq!(call_limit.calls.lock().unwrap().len(), 1);
     }
 }
