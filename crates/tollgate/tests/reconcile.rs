@@ -467,3 +467,27 @@ async fn over_kills_stops_and_lost_journals_quotas_and_records_agree_to_the_unit
     );
     Ok(())
 }
+
+fn tollgate(arguments: &[&str]) -> anyhow::Result<std::process::Output> {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_tollgate"))
+        .args(arguments)
+        .output()?;
+    Ok(output)
+}
+
+#[test]
+fn without_a_store_or_a_month_it_says_so() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let dir = folder.path().to_str().context("a path in UTF-8")?;
+    assert!(tollgate(&["init", dir])?.status.success());
+    let config = format!("{dir}/tollgate.toml");
+    let nothing = tollgate(&["reconcile", "--config", &config])?;
+    assert_eq!(nothing.status.code(), Some(1));
+    let said = String::from_utf8(nothing.stderr)?;
+    assert!(said.contains("there is no store"), "{said}");
+    for wrong in ["May", "2026", "2026-13"] {
+        let refused = tollgate(&["reconcile", "--config", &config, "--period", wrong])?;
+        assert_eq!(refused.status.code(), Some(2), "{wrong}");
+    }
+    Ok(())
+}
