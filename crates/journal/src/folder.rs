@@ -5,12 +5,13 @@
 //! **Invariants.** What is told is of one moment: the ledger is read before and after the segments,
 //! and everything is looked at again where it changed in between, as the writer says in the ledger
 //! what it deletes before it deletes it. An end is the last record that stood whole at that moment;
-//! totals are of exactly the records before the ends that they come with. A listing that is made
-//! while files come and go may leave out one and have a later one: it is made anew.
+//! totals are of exactly the records before the ends that they come with. What seems to be missing
+//! is looked for once more before it is believed: while one file is looked at, the writer may fill
+//! another that was empty when it was looked at.
 //!
 //! **Does not own** proving that nothing is damaged ([`crate::verify`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -19,12 +20,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use prost::Message;
 use tollgate_model::{NodeId, Sequence, StreamId};
 
-use crate::damage::DamageBook;
+use crate::damage::{DamageBook, DamageSpot};
 use crate::frame::salt_of;
 use crate::fs::{Filesystem, again};
 use crate::layout::{Head, SegmentFile, lay_out, list_segments, read_end};
 use crate::range::Ranges;
-use crate::segment::SegmentName;
 use crate::shared::lock;
 use crate::stream::{Sealed, Segment, Stream};
 use crate::twin::Twin;
@@ -33,8 +33,6 @@ use crate::{Checkpoint, JournalError, Range, ReadError, StreamInfo, StreamTotals
 
 /// So often a look or a read begins anew because the writer deleted what was being read.
 const TRIES: u32 = 20;
-/// Looks that must agree that something is broken.
-const BROKEN_LOOKS: u32 = 5;
 
 /// A journal's folder, read only.
 pub struct Folder {
@@ -53,8 +51,8 @@ struct Seen {
     totals: Vec<StreamTotals>,
     /// A node's name in the files.
     node: Option<String>,
-    /// Something could not be read.
-    broken: bool,
+    /// What could not be read where it should be.
+    missing: Vec<DamageSpot>,
 }
 
 impl Folder {
@@ -183,44 +181,20 @@ fn ledger_of(fs: &dyn Filesystem, dir: &Path) -> Ledger {
 
 fn look(fs: &dyn Filesystem, dir: &Path) -> Result<Seen, JournalError> {
     let mut ledger = ledger_of(fs, dir);
-    let mut broken_looks = 0;
+    let mut missing = Vec::new();
     for _ in 0..TRIES {
         let seen = look_once(fs, dir, ledger.clone())?;
         let after = ledger_of(fs, dir);
-        if let Some(seen) = seen.filter(|_| after == ledger) {
-            // A file that went while it was listed looks broken once; what is broken stays so.
-            if !seen.broken || broken_looks == BROKEN_LOOKS {
-                return Ok(seen);
-            }
-            broken_looks += 1;
+        if after == ledger && seen.missing == missing {
+            return Ok(seen);
         }
+        missing = seen.missing;
         ledger = after;
     }
     Err(JournalError::Unsteady(dir.to_owned()))
 }
 
-/// Whether the folder has a segment that is not among the listed ones, but for those behind them.
-fn leaves_out(
-    fs: &dyn Filesystem,
-    dir: &Path,
-    listed: &BTreeSet<SegmentName>,
-) -> Result<bool, JournalError> {
-    let names = again(|| fs.list(dir)).map_err(JournalError::io("list", dir))?;
-    let mut names = names.iter().filter_map(|name| SegmentName::parse(name));
-    Ok(names.any(|name| {
-        let behind = listed.range(name..).next();
-        behind.is_some_and(|next| {
-            *next != name && (next.epoch, next.thread) == (name.epoch, name.thread)
-        })
-    }))
-}
-
-/// `None` where a segment was left out.
-fn look_once(
-    fs: &dyn Filesystem,
-    dir: &Path,
-    ledger: Ledger,
-) -> Result<Option<Seen>, JournalError> {
+fn look_once(fs: &dyn Filesystem, dir: &Path, ledger: Ledger) -> Result<Seen, JournalError> {
     let mut seen = Seen::default();
     if ledger.retired_streams > 0 {
         let totals = ledger.retired.as_ref().map(TotalsMessage::read);
@@ -235,15 +209,10 @@ fn look_once(
         .map(|stream| ((stream.epoch, stream.thread as u16), stream))
         .collect();
     let segments = list_segments(fs, dir).map_err(JournalError::io("list", dir))?;
-    let listed = segments.values().flatten().map(|file| file.name).collect();
-    if leaves_out(fs, dir, &listed)? {
-        return Ok(None);
-    }
     for ((epoch, thread), files) in segments {
         let ended = known.get(&(epoch, thread));
-        let found = look_at_stream(fs, (epoch, thread), files, ended);
-        if let Some((stream, totals, broken)) = found {
-            seen.broken |= broken;
+        let found = look_at_stream(fs, (epoch, thread), files, ended, &mut seen.missing);
+        if let Some((stream, totals)) = found {
             known.remove(&(epoch, thread));
             seen.node = Some(stream.id.node.as_str().to_owned());
             seen.totals.push(totals);
@@ -252,16 +221,17 @@ fn look_once(
     }
     let gone = known.values().filter(|known| known.next > 0);
     seen.totals.extend(gone.map(StreamTotals::of_gone));
-    Ok(Some(seen))
+    Ok(seen)
 }
 
-/// With whether something could not be read; `None` where nothing was ever written to it.
+/// `None` where nothing was ever written to it.
 fn look_at_stream(
     fs: &dyn Filesystem,
     (epoch, thread): (u64, u16),
     files: Vec<SegmentFile>,
     known: Option<&LedgerStream>,
-) -> Option<(Stream, StreamTotals, bool)> {
+    missing: &mut Vec<DamageSpot>,
+) -> Option<(Stream, StreamTotals)> {
     let salt = salt_of(epoch, thread);
     let node = files.iter().find_map(|file| match &file.head {
         Head::Good(header) => Some(header.node.clone()),
@@ -270,7 +240,7 @@ fn look_at_stream(
     let node = node.or_else(|| known.map(|known| known.node.clone()));
     let layout = lay_out(fs, salt, files);
     let reading = read_end(fs, salt, &layout.pieces, known, None);
-    let broken = !layout.damage.is_empty() || !reading.damage.is_empty();
+    missing.extend(reading.damage);
     if reading.next == 0 || layout.pieces.is_empty() {
         return None;
     }
@@ -304,5 +274,5 @@ fn look_at_stream(
         next: Sequence(reading.next),
         totals: reading.totals,
     };
-    Some((stream, totals, broken))
+    Some((stream, totals))
 }

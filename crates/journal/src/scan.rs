@@ -149,6 +149,9 @@ impl Scan {
         self.window.clear();
         Ok(match self.record_at(self.position)? {
             Some((head, payload)) if head.sequence == self.expected => self.take(head, payload),
+            Some((head, _)) if head.sequence > self.expected => {
+                self.hole(self.position, head.sequence)
+            }
             _ => self.hole(offset, sequence),
         })
     }

@@ -67,11 +67,21 @@ fn print(report: &ReconcileReport) -> anyhow::Result<()> {
                 line.name.clone(),
                 number(line.left),
                 number(line.right),
+                line.difference
+                    .map_or_else(|| "-".to_owned(), |n| n.to_string()),
                 line.in_words.clone(),
             ]
         })
         .collect();
-    output::table(&["", "what", ">one side", ">other side", "in words"], rows)?;
+    let headers = [
+        "",
+        "what",
+        ">one side",
+        ">other side",
+        ">difference",
+        "in words",
+    ];
+    output::table(&headers, rows)?;
     let differ = report.lines.iter().filter(|line| !line.ok).count();
     if report.ok {
         return output::line("Every ledger tells the same.");
