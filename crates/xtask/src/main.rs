@@ -1,9 +1,10 @@
-//! The project's own checks: `cargo xtask ci|tidy|arch`.
+//! The project's own checks: `cargo xtask ci|tidy|arch|campaign`.
 //!
 //! Exit status: 0 all well, 1 a check failed, 2 wrong usage. Every check lists all of its problems,
 //! one a line, each with the place.
 
 mod arch;
+mod campaign;
 mod ci;
 mod tidy;
 
@@ -14,11 +15,13 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-const USAGE: &str = "usage: cargo xtask ci|tidy|arch
+const USAGE: &str = "usage: cargo xtask ci|tidy|arch|campaign
 
   ci     everything that must pass: format, tidy, arch, lints, documentation, tests
   tidy   form and size of files, forbidden words, changelog fragments, links between documents
   arch   which crate may depend on which
+  campaign [RUN ...]
+         the heavy runs, all or those named; figures go to docs/campaign.md
 
 example: cargo xtask tidy && cargo xtask arch";
 
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
     let outcome = match arguments.as_slice() {
         ["tidy"] => root().and_then(|root| report("tidy", &tidy::check(&root)?)),
         ["arch"] => root().and_then(|root| report("arch", &arch::check(&root)?)),
+        ["campaign", names @ ..] => root().and_then(|root| campaign::run(&root, names)),
         ["ci"] => root().and_then(|root| ci::run(&root)),
         ["help" | "--help" | "-h"] => {
             say(USAGE);

@@ -1,0 +1,169 @@
+//! The heavy runs, and the page that keeps their figures.
+//!
+//! Owns the list of runs with their sizes, runs them in an optimised build, and writes what they
+//! print into `docs/campaign.md` with command, commit, date and machine. A test tells a figure by a
+//! line that begins with `figure: `; nothing else is taken from its output.
+//!
+//! A section of the page is replaced only by a run that passed. What failed is on the terminal.
+
+mod page;
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, ensure};
+
+use crate::say;
+
+/// How a line begins that belongs into the page.
+const FIGURE: &str = "figure: ";
+
+/// One heavy run.
+struct Run {
+    name: &'static str,
+    /// What it tries to break, as the page says it.
+    title: &'static str,
+    what: What,
+    /// Sizes, unless the environment has others.
+    sizes: &'static [(&'static str, &'static str)],
+}
+
+/// What is started.
+enum What {
+    /// Tests of a package whose names hold the filter: `(package, target, filter)`, the target as
+    /// cargo's arguments.
+    Tests(&'static str, &'static [&'static str], &'static str),
+    /// The binary with these arguments.
+    Tollgate(&'static [&'static str]),
+}
+
+/// Everything, the shortest first.
+const RUNS: &[Run] = &[
+    Run {
+        name: "load",
+        title: "1 000 requests a second over 1 000 connections",
+        what: What::Tests("tollgate", &["--test", "load"], ""),
+        sizes: &[
+            ("TOLLGATE_LOAD_SECONDS", "60"),
+            ("TOLLGATE_LOAD_CONNECTIONS", "1000"),
+            ("TOLLGATE_LOAD_RATE", "1000"),
+        ],
+    },
+    Run {
+        name: "exact_limits",
+        title: "attempts against limits, to the unit",
+        what: What::Tests("tollgate", &["--test", "exact_limits"], ""),
+        sizes: &[("TOLLGATE_ATTEMPTS", "10000000")],
+    },
+    Run {
+        name: "kill9",
+        title: "`kill -9` under load, limits near",
+        what: What::Tests("tollgate", &["--test", "kill9"], ""),
+        sizes: &[("TOLLGATE_KILL9_CYCLES", "1000")],
+    },
+];
+
+/// Runs those that are named, or all; the answer is whether all of them passed.
+///
+/// # Errors
+/// When a name is unknown, cargo cannot be started, or the page cannot be written.
+pub fn run(root: &Path, names: &[&str]) -> anyhow::Result<bool> {
+    for name in names {
+        ensure!(
+            RUNS.iter().any(|run| run.name == *name),
+            "there is no run {name}; there are: {}",
+            RUNS.iter()
+                .map(|run| run.name)
+                .collect::<Vec<_>>()
+                .join(", ")
+        );
+    }
+    let chosen = RUNS
+        .iter()
+        .filter(|run| names.is_empty() || names.contains(&run.name));
+    let mut failed = Vec::new();
+    for run in chosen {
+        let command = run.command_line();
+        say(&format!("== {}: {command}", run.name));
+        let figures = run.figures(root)?;
+        match figures {
+            Some(figures) => page::write(root, run.name, run.title, &command, &figures)?,
+            None => failed.push(run.name),
+        }
+    }
+    if failed.is_empty() {
+        say("campaign: all passed; the figures are in docs/campaign.md");
+    } else {
+        say(&format!("campaign: FAILED: {}", failed.join(", ")));
+    }
+    Ok(failed.is_empty())
+}
+
+impl Run {
+    /// The sizes that this run has: those of the environment come first.
+    fn sizes(&self) -> impl Iterator<Item = (&'static str, String)> {
+        self.sizes.iter().map(|(name, size)| {
+            let size = std::env::var(name).unwrap_or_else(|_| (*size).to_owned());
+            (*name, size)
+        })
+    }
+
+    fn arguments(&self) -> Vec<&'static str> {
+        let mut arguments = Vec::new();
+        match &self.what {
+            What::Tests(package, target, filter) => {
+                arguments.extend(["test", "--profile", "campaign", "--locked", "--package"]);
+                arguments.push(package);
+                arguments.extend(*target);
+                arguments.push("--");
+                arguments.extend((!filter.is_empty()).then_some(*filter));
+                arguments.extend(["--nocapture", "--test-threads=1"]);
+            }
+            What::Tollgate(rest) => {
+                arguments.extend(["run", "--profile", "campaign", "--locked"]);
+                arguments.extend(["--package", "tollgate", "--"]);
+                arguments.extend(*rest);
+            }
+        }
+        arguments
+    }
+
+    /// What a reader would type to see the same.
+    fn command_line(&self) -> String {
+        let mut words: Vec<String> = self
+            .sizes()
+            .map(|(name, size)| format!("{name}={size}"))
+            .collect();
+        words.push("cargo".to_owned());
+        words.extend(self.arguments().into_iter().map(str::to_owned));
+        words.join(" ")
+    }
+
+    /// Runs it and shows its output; the figures when it passed.
+    fn figures(&self, root: &Path) -> anyhow::Result<Option<Vec<String>>> {
+        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+        let mut child = Command::new(cargo)
+            .args(self.arguments())
+            .envs(self.sizes())
+            .current_dir(root)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("starting {}", self.name))?;
+        let output = child.stdout.take().context("its output was asked for")?;
+        let mut figures = Vec::new();
+        for line in BufReader::new(output).lines() {
+            let line = line.context("reading what it prints")?;
+            // The test runner may have begun the line with the test's name.
+            if let Some((_, figure)) = line.split_once(FIGURE) {
+                figures.push(figure.trim().to_owned());
+            } else if matches!(self.what, What::Tollgate(_)) && line.starts_with("    ") {
+                figures.push(line.trim().to_owned());
+            }
+            say(&line);
+        }
+        let passed = child.wait().context("waiting for its end")?.success();
+        Ok(passed.then_some(figures))
+    }
+}
