@@ -102,6 +102,18 @@ impl Series {
     }
 }
 
+/// Every ten minutes from a period's start: the whole of a day that is not 24 hours long, else three
+/// hours. Where clocks fall back over midnight they show the day before once more, and the period
+/// has begun all the same.
+fn slow_walk(series: &Series, period: &Period) -> impl Iterator<Item = Timestamp> + use<> {
+    const STEP_US: i64 = 600 * SECOND_US;
+    let odd = series.every == Every::Day && length_s(period) != DAY_S;
+    let length_us = period.end.0 - period.start.0;
+    let steps = if odd { length_us / STEP_US } else { 18 };
+    let start = period.start.0;
+    (0..steps).map(move |step| Timestamp(start + step * STEP_US))
+}
+
 /// xorshift64*: enough to scatter instants.
 fn next(random: &mut u64) -> u64 {
     *random ^= *random >> 12;
@@ -252,9 +264,36 @@ fn odd_days_and_month_ends_are_those_that_python_says() {
         let periods = series.walk(&zone).unwrap();
         assert_eq!(row(&series, &periods), expected, "{name} \"{text}\"");
         series.probe(&zone, &periods, &mut 7).unwrap();
+        for period in &probed(&series, &periods, 0) {
+            for at in slow_walk(&series, period) {
+                assert_eq!(
+                    series.at(at, &zone),
+                    Some(*period),
+                    "{name} \"{text}\" {at}"
+                );
+            }
+        }
         compared += 1;
     }
     assert!(compared > 100, "{compared} rows");
+}
+
+#[test]
+fn clocks_that_fall_back_over_midnight_do_not_reopen_the_day_before() {
+    // Newfoundland, 7 November 2010: at 00:01 it was 23:01 of the 6th once more.
+    let zone = TimeZone::get("America/St_Johns").unwrap();
+    let at = |text: &str| Timestamp::parse(text).unwrap();
+    let series = Series::parse("day calendar 2010-11-06 2010-11-08").unwrap();
+    let day = Period {
+        start: at("2010-11-07T02:30:00Z"),
+        end: at("2010-11-08T03:30:00Z"),
+    };
+    for inside in ["02:30:00", "02:30:59", "02:31:00", "03:29:59", "03:30:00"] {
+        let inside = at(&format!("2010-11-07T{inside}Z"));
+        assert_eq!(series.at(inside, &zone), Some(day), "{inside}");
+    }
+    let before = series.at(at("2010-11-07T02:29:59.999999Z"), &zone).unwrap();
+    assert_eq!(before.end, day.start);
 }
 
 #[test]
