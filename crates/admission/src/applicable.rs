@@ -145,3 +145,116 @@ impl Applicable {
 fn exceeds(counted: u64, cost: u64, max: u64) -> bool {
     max == 0 || counted.saturating_add(cost) > max
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tollgate_model::{By, Timestamp};
+
+    fn limit(length: Length, rule: Rule) -> Applicable {
+        Applicable {
+            counter: CounterId(0x0f0f),
+            name: LimitName {
+                length,
+                by: By::Subscription,
+                on_route: false,
+            },
+            rule,
+        }
+    }
+
+    fn window(max: Option<u32>, shadow_max: Option<u32>) -> Applicable {
+        limit(
+            Length::Window(Per::Minute),
+            Rule::Window {
+                per: Per::Minute,
+                max,
+                shadow_max,
+            },
+        )
+    }
+
+    fn quota(units: Option<u64>, refuse_at: Option<u64>) -> Applicable {
+        limit(
+            Length::Period(Every::Month),
+            Rule::Quota {
+                every: Every::Month,
+                units,
+                refuse_at,
+                period: Period {
+                    start: Timestamp(0),
+                    end: Timestamp(77),
+                },
+            },
+        )
+    }
+
+    #[test]
+    fn what_fits_is_what_neither_the_limit_nor_its_shadow_refuses() {
+        // (limit, refuses a unit from, its shadow from)
+        let table = [
+            (window(Some(5), None), Some(5), None),
+            (window(Some(5), Some(3)), Some(5), Some(3)),
+            (window(None, Some(3)), None, Some(3)),
+            (window(Some(3), Some(5)), Some(3), Some(5)),
+            (quota(Some(4), Some(6)), Some(6), None),
+            (quota(Some(4), None), None, None),
+        ];
+        for (limit, refuses_from, shadow_from) in table {
+            for counted in 0..9 {
+                let from = |from: Option<u64>| from.is_some_and(|from| counted >= from);
+                let (refused, shadowed) = (from(refuses_from), from(shadow_from));
+                assert_eq!(limit.refuses(counted, 1), refused, "{limit:?} {counted}");
+                assert_eq!(limit.shadow_refuses(counted, 1), shadowed, "{limit:?}");
+                assert_eq!(limit.fits(counted, 1), !refused && !shadowed, "{limit:?}");
+                // What costs nothing fits as long as nothing is exceeded.
+                let exceeded = [refuses_from, shadow_from]
+                    .into_iter()
+                    .flatten()
+                    .any(|at| counted > at);
+                assert_eq!(limit.fits(counted, 0), !exceeded, "{limit:?} {counted}");
+            }
+        }
+        assert!(!window(Some(0), None).fits(0, 0));
+    }
+
+    #[test]
+    fn the_ceiling_is_where_it_refuses_and_the_allowance_what_people_see() {
+        let told = |limit: Applicable| (limit.allowance(), limit.ceiling(), limit.is_shadow());
+        assert_eq!(told(window(Some(5), None)), (Some(5), Some(5), false));
+        assert_eq!(told(window(Some(5), Some(3))), (Some(5), Some(5), false));
+        assert_eq!(told(window(None, Some(3))), (Some(3), Some(3), true));
+        assert_eq!(told(quota(Some(4), Some(6))), (Some(4), Some(6), false));
+        assert_eq!(told(quota(Some(4), None)), (Some(4), None, false));
+        assert_eq!(told(quota(None, None)), (None, None, false));
+    }
+
+    #[test]
+    fn counters_know_what_they_count() {
+        assert_eq!(
+            window(Some(5), None).kind(),
+            CounterKind::Window(Per::Minute)
+        );
+        let ends_at = Timestamp(77);
+        assert_eq!(quota(None, None).kind(), CounterKind::Quota { ends_at });
+    }
+
+    #[test]
+    fn only_observed_windows_are_counted_beside_and_the_way_back_is_the_same() {
+        let (minute, month) = (window(Some(5), None), quota(Some(4), Some(4)));
+        for enforcement in [Enforcement::Enforce, Enforcement::Off] {
+            assert_eq!(minute.under(enforcement), minute);
+            assert_eq!(month.under(enforcement), month);
+        }
+        let observed = minute.under(Enforcement::Observe);
+        assert_ne!(observed.counter, minute.counter);
+        assert_eq!((observed.name, observed.rule), (minute.name, minute.rule));
+        assert_eq!(observed.under(Enforcement::Observe), minute);
+        assert_eq!(month.under(Enforcement::Observe), month);
+        // Two counters never become one.
+        let mut other = minute;
+        other.counter = CounterId(0x6f62_7365_7276_6564_0000_0000_0000_0f0f);
+        let other = other.under(Enforcement::Observe);
+        assert_ne!(other.counter, observed.counter);
+    }
+}

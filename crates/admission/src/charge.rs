@@ -252,6 +252,10 @@ mod tests {
         };
         assert!(charge(OPEN_ENDED, &ended).capped);
         assert!(!charge(FLAT, &ended).capped);
+        for stated in [Some(50), Some(49), None] {
+            let ended = Ended { stated, ..ended };
+            assert!(!charge(OPEN_ENDED, &ended).capped, "{stated:?}");
+        }
     }
 
     #[test]
@@ -275,7 +279,8 @@ mod tests {
             parse_stated_cost(b"99999999999999999999999"),
             Some(u64::MAX)
         );
-        for bad in [&b""[..], b"-1", b"1.5", b"0x1", b"1,2", b"one"] {
+        assert_eq!(parse_stated_cost(b"0"), Some(0));
+        for bad in [&b""[..], b"  ", b"-1", b"1.5", b"0x1", b"1,2", b"one"] {
             assert_eq!(parse_stated_cost(bad), None);
         }
     }

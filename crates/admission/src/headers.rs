@@ -309,6 +309,45 @@ mod tests {
     }
 
     #[test]
+    fn on_a_refusal_the_limit_that_refused_is_described() {
+        let limits = [
+            window(Per::Minute, 10),
+            window(Per::Hour, 12),
+            quota(By::Subscription, Some(50)),
+        ];
+        let readings = [
+            counted(10, 5_000_000),
+            counted(12, 9_000_001),
+            counted(50, 0),
+        ];
+        let refusal = Refusal {
+            code: tollgate_model::DenialCode::RateLimited,
+            name: limits[1].name,
+            limit: 12,
+            used: 12,
+            remaining: 0,
+            scope: By::Subscription,
+            period: None,
+            retry_after_s: Some(10),
+            reset_at: None,
+        };
+        let told = HeaderValues::new(
+            &limits,
+            &readings,
+            Some(&refusal),
+            GivenBack::default(),
+            NOW,
+        );
+        assert_eq!(told.least_left.unwrap().limit, 12);
+        let tightest = told.tightest.unwrap();
+        assert_eq!(tightest.text().as_str(), "\"hour-subscription\";r=0;t=10");
+        // Without a refusal: the quota, and of what is used up alike the one that grows last.
+        let told = values(&limits, &readings);
+        assert_eq!(told.least_left.unwrap().limit, 50);
+        assert_eq!(told.tightest.unwrap().name, limits[2].name);
+    }
+
+    #[test]
     fn what_the_head_gives_back_is_taken_off() {
         let limits = [window(Per::Minute, 10), quota(By::Subscription, Some(50))];
         let told = HeaderValues::new(

@@ -122,6 +122,21 @@ mod tests {
             );
             at += 7_919_123_456_789;
         }
+        // The first second of every day through a whole cycle of the calendar.
+        for day in 0..158_000 {
+            let instant = Timestamp(day * 86_400_000_000);
+            assert_eq!(
+                whole_seconds(instant).as_str(),
+                instant.to_whole_seconds(),
+                "{day}"
+            );
+        }
+        // The edges of what is written here; beyond them the library writes.
+        for seconds in [-1, 0, 1, 253_402_300_799, 253_402_300_800] {
+            let instant = Timestamp(seconds * 1_000_000);
+            let expected = instant.to_whole_seconds();
+            assert_eq!(whole_seconds(instant).as_str(), expected, "{seconds}");
+        }
         let leap = Timestamp::parse("2028-02-29T23:59:59.000001Z").unwrap();
         assert_eq!(whole_seconds(leap).as_str(), "2028-03-01T00:00:00Z");
     }

@@ -262,10 +262,49 @@ mod tests {
         assert_eq!(window.opens_at(4, 1), Some(at(67)));
         assert_eq!(window.opens_at(10, 11), None);
         assert_eq!(window.opens_at(0, 0), None);
+        // As much as the maximum fits once everything has expired.
+        assert_eq!(window.opens_at(10, 10), Some(at(70)));
         assert_eq!(window.grows_at(10), Some(at(61)));
         assert_eq!(window.grows_at(20), Some(at(61)));
         assert_eq!(window.grows_at(8), Some(at(63)));
         assert_eq!(Window::new(Per::Hour).grows_at(5), None);
+    }
+
+    #[test]
+    fn slots_are_restored_in_any_order_and_only_those_that_still_count() {
+        let newest = slot_at(Per::Minute, Ticks(START));
+        let mut window = Window::new(Per::Minute);
+        window.advance(Ticks(START));
+        for (age, units) in [(3, 7), (60, 2), (61, 50), (10, 4), (1, 0), (3, 1), (0, 5)] {
+            window.add_in(newest - age, units);
+        }
+        // What lies ahead is taken as the latest.
+        window.add_in(newest + 9, 3);
+        let slots: Vec<(u64, u32)> = window.slots().collect();
+        let expected = [(60, 2), (10, 4), (3, 8), (0, 8)];
+        assert_eq!(slots, expected.map(|(age, units)| (newest - age, units)));
+        assert_eq!(window.counted(), 22);
+        // Given back where it was counted, also in the oldest slot, not beyond it.
+        for (age, units) in [(60, 1), (61, 9), (10, 4), (5, 6), (3, 3)] {
+            window.give_back(newest - age, units);
+        }
+        let slots: Vec<(u64, u32)> = window.slots().collect();
+        let expected = [(60, 1), (3, 5), (0, 8)];
+        assert_eq!(slots, expected.map(|(age, units)| (newest - age, units)));
+        assert_eq!(window.counted(), 14);
+    }
+
+    #[test]
+    fn moving_to_the_same_or_an_earlier_moment_changes_nothing() {
+        let mut window = Window::new(Per::Second);
+        window.advance(Ticks(START));
+        window.add(4);
+        let before = window.clone();
+        for back in [0, 1, 5_000_000] {
+            window.advance(Ticks(START - back));
+            assert_eq!(window, before);
+        }
+        assert_eq!(window.per(), Per::Second);
     }
 
     #[derive(Debug, Clone)]

@@ -104,6 +104,17 @@ mod tests {
             PlanPrice::parse_amount("0.0000000000001"),
             Err(MoneyError::Places)
         );
-        assert!(Currency::parse("usd").is_err());
+        let finest = "0.000000000001";
+        assert_eq!(PlanPrice::parse_amount(finest), Ok(Decimal::new(1, 12)));
+        assert_eq!(PlanPrice::parse_amount("-0"), Ok(Decimal::ZERO));
+    }
+
+    #[test]
+    fn currencies_are_three_capital_letters() {
+        assert_eq!(Currency::parse("USD").unwrap().as_str(), "USD");
+        assert_eq!(Currency::parse("EUR").unwrap().as_str(), "EUR");
+        for bad in ["usd", "US", "USDT", "US1", ""] {
+            assert_eq!(Currency::parse(bad), Err(MoneyError::Currency), "{bad}");
+        }
     }
 }

@@ -251,6 +251,19 @@ mod tests {
     }
 
     #[test]
+    fn a_period_holds_its_start_and_not_its_end() {
+        let period = Period {
+            start: Timestamp(-5),
+            end: Timestamp(7),
+        };
+        let held = |at: i64| period.contains(Timestamp(at));
+        assert_eq!(
+            [-6, -5, 0, 6, 7, 8].map(held),
+            [false, true, true, true, false, false]
+        );
+    }
+
+    #[test]
     fn weeks_begin_on_monday() {
         let week = period_at(
             at("2026-11-23T00:00:00Z"),

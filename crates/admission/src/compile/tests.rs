@@ -364,11 +364,22 @@ fn callers_without_a_key_are_counted_by_address_and_each_has_the_whole_plan() {
 }
 
 #[test]
+fn a_plan_with_a_quota_alone_needs_the_address_of_callers_without_a_key() {
+    let plan = plan(Vec::new(), Some(quota(100, Every::Day)));
+    let compiled = compiled(Caller::Anonymous { plan: &plan }, None);
+    assert!(compiled.needs_address());
+    let limits = compiled.at(now(NOON), Some(&address("192.0.2.1")));
+    assert_eq!(names(&limits), ["day-address"]);
+}
+
+#[test]
 fn on_open_routes_only_the_routes_own_limits_hold_and_by_address() {
     let route = route("/v1/open", vec![limit(7, Per::Minute, Some(By::Api))]);
     let compiled = compiled(Caller::Open, Some(&route));
     let limits = compiled.at(now(NOON), Some(&address("2001:db8::1")));
     assert_eq!(names(&limits), ["minute-address-route"]);
+    assert!(compiled.needs_address());
+    assert_eq!(names(&compiled.at(now(NOON), None)), [""; 0]);
     assert_eq!(compiled.period(By::Subscription, now(NOON)), None);
 }
 

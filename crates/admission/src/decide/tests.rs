@@ -157,6 +157,72 @@ fn shadows_and_observed_limits_refuse_nothing_and_are_told() {
 }
 
 #[test]
+fn a_cost_as_large_as_the_allowance_waits_for_the_next_period() {
+    let month = quota(5, Some(5), 7_500_000);
+    let refusal = refused(&[month], &[Reading::of_quota(1)], 5);
+    assert_eq!(refusal.retry_after_s, Some(8));
+    assert_eq!(refusal.reset_at, Some(NOW.wall.plus_us(7_500_000)));
+    let refusal = refused(&[month], &[Reading::of_quota(1)], 6);
+    assert_eq!((refusal.retry_after_s, refusal.reset_at), (None, None));
+    let closed = quota(5, Some(0), 7_500_000);
+    for cost in [0, 1] {
+        let refusal = refused(&[closed], &[Reading::of_quota(0)], cost);
+        assert_eq!((refusal.retry_after_s, refusal.reset_at), (None, None));
+    }
+}
+
+/// One unit in each of ten seconds.
+fn one_a_second(per: Per) -> Window {
+    let mut filled = Window::new(per);
+    for s in 0..10 {
+        filled.advance(NOW.ticks.plus_us(s * 1_000_000));
+        filled.add(1);
+    }
+    filled
+}
+
+#[test]
+fn a_refusal_waits_for_the_limit_and_not_for_its_shadow() {
+    let limit = window(Per::Minute, Some(10), Some(3));
+    let reading = Reading::of_window(&one_a_second(Per::Minute), &limit, 1);
+    // The first unit leaves after a span and a slot: then the tenth fits, the third long not.
+    assert_eq!(reading.opens_at, Some(NOW.ticks.plus_us(61_000_000)));
+    assert_eq!(reading.grows_at, Some(NOW.ticks.plus_us(61_000_000)));
+    assert_eq!(reading.counted, 10);
+    // Where only the shadow would refuse, its own wait counts.
+    let limit = window(Per::Minute, Some(20), Some(3));
+    let reading = Reading::of_window(&one_a_second(Per::Minute), &limit, 1);
+    assert_eq!(reading.opens_at, Some(NOW.ticks.plus_us(68_000_000)));
+    assert_eq!(reading.grows_at, Some(NOW.ticks.plus_us(61_000_000)));
+    // Where both have room nothing is waited for.
+    let limit = window(Per::Minute, Some(20), Some(15));
+    let reading = Reading::of_window(&one_a_second(Per::Minute), &limit, 1);
+    assert_eq!(reading.opens_at, Some(Ticks(0)));
+}
+
+#[test]
+fn of_several_shadows_the_one_that_opens_last_is_told() {
+    // The hour's shadow needs less room than the minute's, but its slots are longer.
+    let minute = window(Per::Minute, Some(20), Some(3));
+    let hour = window(Per::Hour, Some(20), Some(9));
+    let limits = [minute, hour];
+    let readings = [
+        Reading::of_window(&one_a_second(Per::Minute), &minute, 1),
+        Reading::of_window(&one_a_second(Per::Hour), &hour, 1),
+    ];
+    let verdict = |limits: &[Applicable], readings: &[Reading]| {
+        decide(limits, readings, 1, NOW, Enforcement::Enforce)
+    };
+    let told = Verdict::Admit {
+        would_deny: Some(hour.name),
+        charge_windows: true,
+    };
+    assert_eq!(verdict(&limits, &readings), told);
+    let (limits, readings) = ([hour, minute], [readings[1], readings[0]]);
+    assert_eq!(verdict(&limits, &readings), told);
+}
+
+#[test]
 fn where_a_limit_stands_is_told_quotas_first() {
     let minute = window(Per::Minute, Some(10), None);
     let told = describe(
