@@ -49,7 +49,7 @@ pub(crate) fn as_admission<'a>(caller: &'a Caller, open: bool) -> admission::Cal
     match (&caller.subscription, &caller.plan) {
         _ if open => admission::Caller::Open,
         (Some(subscription), Some(plan)) => admission::Caller::Subscribed {
-            key: caller.key.as_deref(),
+            key: caller.key.as_ref().map(|key| key.terms()),
             subscription,
             plan,
         },
