@@ -46,7 +46,7 @@ struct Rare {
 }
 
 impl KnownKey {
-    pub(crate) fn new(key: &ApiKey, version: u64) -> Self {
+    pub(crate) fn new(key: &ApiKey, subscription: SubscriptionId, version: u64) -> Self {
         let common = key.family == key.id
             && key.scopes.is_none()
             && key.allowed_addresses.is_empty()
@@ -62,7 +62,7 @@ impl KnownKey {
         Self {
             hash: key.hash,
             id: key.id.clone(),
-            subscription: key.subscription.clone(),
+            subscription,
             expires_at: key.expires_at,
             state: key.state,
             test: key.test,
@@ -144,6 +144,23 @@ struct Ids {
     known: HashSet<ById>,
     /// Versions of the keys that were removed.
     removed: HashMap<KeyId, u64>,
+    /// One text for all keys of a subscription.
+    subscriptions: HashSet<SubscriptionId>,
+}
+
+impl Ids {
+    fn shared(&mut self, subscription: &SubscriptionId) -> SubscriptionId {
+        if let Some(known) = self.subscriptions.get(subscription) {
+            return known.clone();
+        }
+        // Those of removed keys go when they are as many as there are keys.
+        if self.subscriptions.len() > 2 * self.known.len() + 1_024 {
+            let known = self.known.iter().map(|key| key.0.subscription.clone());
+            self.subscriptions = known.collect();
+        }
+        self.subscriptions.insert(subscription.clone());
+        subscription.clone()
+    }
 }
 
 /// Key hashes are uniformly distributed already: eight of their bytes are hash enough.
@@ -224,7 +241,10 @@ impl KeyTable {
             if version.or(ids.removed.get(id).copied()) > Some(delta.version) {
                 continue;
             }
-            let after = put.map(|key| Arc::new(KnownKey::new(key, delta.version)));
+            let after = put.map(|key| {
+                let subscription = ids.shared(&key.subscription);
+                Arc::new(KnownKey::new(key, subscription, delta.version))
+            });
             let hash = after.as_ref().map(|key| key.hash);
             if let Some(gone) = before.as_ref().filter(|key| Some(key.hash) != hash)
                 && let Some(shard) = self.shard(&gone.hash)
@@ -269,6 +289,10 @@ mod tests {
     use crate::testing::key;
 
     const NOW: Timestamp = Timestamp(1_000);
+
+    fn known(key: &ApiKey) -> KnownKey {
+        KnownKey::new(key, key.subscription.clone(), 1)
+    }
 
     fn put(version: u64, key: &ApiKey) -> KeyDelta {
         KeyDelta {
@@ -346,7 +370,7 @@ mod tests {
     fn expiry_follows_from_the_clock_and_revocation_is_told_first() {
         let mut a = key("key_a", 1);
         a.expires_at = Some(NOW);
-        let at = |a: &ApiKey, us| standing(&KnownKey::new(a, 1), Timestamp(us));
+        let at = |a: &ApiKey, us| standing(&known(a), Timestamp(us));
         assert_eq!(at(&a, 999), Standing::Usable);
         assert_eq!(at(&a, 1_000), Standing::Expired);
         a.state = KeyState::Revoked;
@@ -356,26 +380,23 @@ mod tests {
     #[test]
     fn what_few_keys_have_is_kept_too() {
         let mut a = key("key_a", 1);
-        let plain = KnownKey::new(&a, 1);
+        let plain = known(&a);
         assert!(plain.rare.is_none());
         assert_eq!((plain.family(), plain.scopes()), (&a.id, None));
         a.family = KeyId::new("key_first");
-        assert_eq!(KnownKey::new(&a, 1).family(), &a.family);
+        assert_eq!(known(&a).family(), &a.family);
         a.family = a.id.clone();
         a.scopes = Some(vec!["read".into()]);
-        assert_eq!(KnownKey::new(&a, 1).scopes(), a.scopes.as_deref());
+        assert_eq!(known(&a).scopes(), a.scopes.as_deref());
         a.scopes = None;
         a.allowed_addresses = vec!["10.0.0.0/8".parse().unwrap()];
-        assert_eq!(
-            KnownKey::new(&a, 1).allowed_addresses(),
-            a.allowed_addresses
-        );
+        assert_eq!(known(&a).allowed_addresses(), a.allowed_addresses);
         a.allowed_addresses.clear();
         a.quota = Some(Quota {
             units: 5,
             every: tollgate_model::Every::Day,
             on_exceeded: tollgate_model::OnExceeded::Block,
         });
-        assert_eq!(KnownKey::new(&a, 1).terms().quota, a.quota.as_ref());
+        assert_eq!(known(&a).terms().quota, a.quota.as_ref());
     }
 }

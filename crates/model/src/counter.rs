@@ -8,7 +8,7 @@
 //! Also what of a counter is written down, so that a restart never forgets a unit: [`Mark`] before
 //! units may be spent, [`Charge`] with each event, [`ShardSnapshot`] now and then.
 
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::{By, Per, Sequence, Ticks, Timestamp};
 
@@ -168,14 +168,15 @@ pub struct ShardSnapshot {
 }
 
 fn hash_scope(scope: CounterScope<'_>) -> u128 {
-    let mut hasher = Xxh3::new();
     let (api, route) = scope.route.unwrap_or(("", ""));
+    let parts = [scope.by.as_str(), scope.id, api, route];
+    let mut name = Vec::with_capacity(parts.iter().map(|part| part.len() + 8).sum());
     // A length before every part keeps ("ab", "c") apart from ("a", "bc").
-    for part in [scope.by.as_str(), scope.id, api, route] {
-        hasher.update(&(part.len() as u64).to_le_bytes());
-        hasher.update(part.as_bytes());
+    for part in parts {
+        name.extend_from_slice(&(part.len() as u64).to_le_bytes());
+        name.extend_from_slice(part.as_bytes());
     }
-    hasher.digest128() & ((1 << SCOPE_BITS) - 1)
+    xxh3_128(&name) & ((1 << SCOPE_BITS) - 1)
 }
 
 #[cfg(test)]

@@ -174,7 +174,11 @@ mod tests {
 
     fn told(headers: &[(&str, &str)], change: impl FnOnce(&mut Outgoing<'_>)) -> HeaderMap {
         let caller = Caller {
-            key: Some(Arc::new(KnownKey::new(&key("key_1", 1), 1))),
+            key: Some(Arc::new(KnownKey::new(
+                &key("key_1", 1),
+                tollgate_model::SubscriptionId::new("sub"),
+                1,
+            ))),
             subscription: Some(Arc::new(subscription("sub", "p", &[]))),
             ..Caller::default()
         };
