@@ -19,7 +19,12 @@ pub const SHARDS: u16 = 1_024;
 /// Bits of a scope that choose the shard.
 const SHARD_BITS: u32 = SHARDS.trailing_zeros();
 
-/// Scopes are hashes already: the bits that do not choose the shard serve as they are.
+/// What of a scope does not choose the shard: what tells scopes of one shard apart.
+fn key_of(scope: u128) -> u64 {
+    (scope >> SHARD_BITS) as u64
+}
+
+/// Scopes are hashes already: they serve as they are.
 #[derive(Default)]
 pub(crate) struct ScopeHasher(u64);
 
@@ -28,12 +33,12 @@ impl Hasher for ScopeHasher {
         self.0
     }
 
-    fn write_u128(&mut self, scope: u128) {
-        self.0 = (scope >> SHARD_BITS) as u64;
+    fn write_u64(&mut self, key: u64) {
+        self.0 = key;
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        // Scopes come through `write_u128`; anything else is folded in, slowly and correctly.
+        // Scopes come through `write_u64`; anything else is folded in, slowly and correctly.
         for byte in bytes {
             self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
         }
@@ -43,6 +48,9 @@ impl Hasher for ScopeHasher {
 /// The counters of one scope; few enough to be searched one by one.
 #[derive(Debug, Default)]
 pub(crate) struct Group(Vec<(u64, Counter)>);
+
+// Nothing of a scope is lost between its shard and its key there.
+const _: () = assert!(CounterId::SCOPE_BITS <= u64::BITS + SHARD_BITS);
 
 impl Group {
     /// The counter, if it is known.
@@ -76,7 +84,9 @@ impl Group {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct Shard {
-    groups: HashMap<u128, Group, BuildHasherDefault<ScopeHasher>>,
+    /// Which shard it is: the lower bits of all its scopes.
+    number: u16,
+    groups: HashMap<u64, Group, BuildHasherDefault<ScopeHasher>>,
     /// Snapshots taken so far.
     pub(crate) round: u64,
     /// When the last one was taken.
@@ -94,12 +104,12 @@ impl Shard {
 
     /// The counters of the scope that this one belongs to.
     pub(crate) fn group(&mut self, id: CounterId) -> Option<&mut Group> {
-        self.groups.get_mut(&id.scope())
+        self.groups.get_mut(&key_of(id.scope()))
     }
 
     /// The same, made where there are none.
     pub(crate) fn group_or_make(&mut self, id: CounterId) -> &mut Group {
-        self.groups.entry(id.scope()).or_default()
+        self.groups.entry(key_of(id.scope())).or_default()
     }
 
     /// How many counters there are.
@@ -109,9 +119,11 @@ impl Shard {
 
     /// All counters.
     pub(crate) fn counters(&mut self) -> impl Iterator<Item = (CounterId, &mut Counter)> {
-        self.groups.iter_mut().flat_map(|(scope, group)| {
+        let number = u128::from(self.number);
+        self.groups.iter_mut().flat_map(move |(key, group)| {
+            let scope = u128::from(*key) << SHARD_BITS | number;
             let of_scope = group.0.iter_mut();
-            of_scope.map(|(within, counter)| (CounterId::of_parts(*scope, *within), counter))
+            of_scope.map(move |(within, counter)| (CounterId::of_parts(scope, *within), counter))
         })
     }
 
@@ -142,7 +154,13 @@ pub(crate) struct Shards(Box<[Mutex<Shard>]>);
 
 impl Shards {
     pub(crate) fn new() -> Self {
-        Self((0..SHARDS).map(|_| Mutex::default()).collect())
+        let shard = |number| {
+            Mutex::new(Shard {
+                number,
+                ..Shard::default()
+            })
+        };
+        Self((0..SHARDS).map(shard).collect())
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Mutex<Shard>> {

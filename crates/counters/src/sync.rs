@@ -31,17 +31,15 @@ mod explored {
         Explored(shuttle::sync::Mutex<T>),
     }
 
-    impl<T: Default> Default for Mutex<T> {
-        fn default() -> Self {
+    impl<T> Mutex<T> {
+        pub(crate) fn new(held: T) -> Self {
             if EXPLORING.get() {
-                Self::Explored(shuttle::sync::Mutex::new(T::default()))
+                Self::Explored(shuttle::sync::Mutex::new(held))
             } else {
-                Self::Real(parking_lot::Mutex::default())
+                Self::Real(parking_lot::Mutex::new(held))
             }
         }
-    }
 
-    impl<T> Mutex<T> {
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
             match self {
                 Self::Real(lock) => MutexGuard::Real(lock.lock()),

@@ -38,7 +38,7 @@ pub struct CounterScope<'a> {
 /// A counter's name, the same in every process and version.
 ///
 /// ```text
-/// bit   0                                79 80                              126 127
+/// bit   0                                73 74                              126 127
 ///       | xxh3 of the scope              | window, or start of the period   | quota |
 /// ```
 /// The counters of one scope differ in the upper bits only, so that whoever keeps counters can
@@ -46,13 +46,15 @@ pub struct CounterScope<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CounterId(pub u128);
 
-/// Bits of an id that name its scope.
-const SCOPE_BITS: u32 = 80;
-const QUOTA: u64 = 1 << 47;
+const QUOTA: u64 = 1 << 53;
 /// Makes every second that a [`Timestamp`] can express positive; they need 45 bits.
 const SECONDS_BIAS: i64 = 1 << 46;
 
 impl CounterId {
+    /// Bits of an id that name its scope: two of ten million scopes share them once in 10^8
+    /// installations.
+    pub const SCOPE_BITS: u32 = 74;
+
     /// The counter of a sliding window.
     #[must_use]
     pub fn window(scope: CounterScope<'_>, per: Per) -> Self {
@@ -75,19 +77,19 @@ impl CounterId {
     /// What the counters of one scope have in common.
     #[must_use]
     pub fn scope(self) -> u128 {
-        self.0 & ((1 << SCOPE_BITS) - 1)
+        self.0 & ((1 << Self::SCOPE_BITS) - 1)
     }
 
     /// What tells the counters of one scope apart.
     #[must_use]
     pub fn within_scope(self) -> u64 {
-        (self.0 >> SCOPE_BITS) as u64
+        (self.0 >> Self::SCOPE_BITS) as u64
     }
 
     /// The counter of these two parts.
     #[must_use]
     pub fn of_parts(scope: u128, within_scope: u64) -> Self {
-        Self(scope | u128::from(within_scope) << SCOPE_BITS)
+        Self(scope | u128::from(within_scope) << Self::SCOPE_BITS)
     }
 }
 
@@ -176,7 +178,7 @@ fn hash_scope(scope: CounterScope<'_>) -> u128 {
         name.extend_from_slice(&(part.len() as u64).to_le_bytes());
         name.extend_from_slice(part.as_bytes());
     }
-    xxh3_128(&name) & ((1 << SCOPE_BITS) - 1)
+    xxh3_128(&name) & ((1 << CounterId::SCOPE_BITS) - 1)
 }
 
 #[cfg(test)]
