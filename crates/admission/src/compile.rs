@@ -20,8 +20,8 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use smallvec::SmallVec;
 use tollgate_model::{
-    Api, ApiKey, By, Catalog, CounterId, CounterScope, Every, Now, Per, Period, PeriodBasis, Plan,
-    Quota, Route, Subscription, Ticks, Timestamp, period_at,
+    Api, ApiKey, By, Catalog, CounterId, CounterScope, Every, KeyId, Now, Per, Period, PeriodBasis,
+    Plan, Quota, RateLimit, Route, Subscription, Ticks, Timestamp, period_at,
 };
 
 use crate::address::Address;
@@ -38,7 +38,7 @@ pub enum Caller<'a> {
     /// A key of a subscription, or the subscription itself where no key is meant.
     Subscribed {
         /// The key, if any.
-        key: Option<&'a ApiKey>,
+        key: Option<KeyTerms<'a>>,
         /// Whose quota it is.
         subscription: &'a Subscription,
         /// The plan in force.
@@ -51,6 +51,27 @@ pub enum Caller<'a> {
     },
     /// Anybody on an open route.
     Open,
+}
+
+/// What of a key bears on limits.
+#[derive(Debug, Clone, Copy)]
+pub struct KeyTerms<'a> {
+    /// The first key of its line of rotations: whose counters they are.
+    pub family: &'a KeyId,
+    /// Its own limits.
+    pub limits: &'a [RateLimit],
+    /// Its own quota.
+    pub quota: Option<&'a Quota>,
+}
+
+impl<'a> From<&'a ApiKey> for KeyTerms<'a> {
+    fn from(key: &'a ApiKey) -> Self {
+        Self {
+            family: &key.family,
+            limits: &key.limits,
+            quota: key.quota.as_ref(),
+        }
+    }
 }
 
 /// How long the counters of an address may live.
@@ -272,7 +293,7 @@ fn quotas_of(caller: Caller<'_>, calendar: &Calendar, now: Now) -> Box<[Compiled
         } => {
             let id = subscription.id.as_str();
             quotas.push(compile(By::Subscription, Some(id), plan.quota.as_ref()));
-            if let Some((key, quota)) = key.and_then(|key| Some((key, key.quota.as_ref()?))) {
+            if let Some((key, quota)) = key.and_then(|key| Some((key, key.quota?))) {
                 quotas.push(compile(By::Key, Some(key.family.as_str()), Some(quota)));
             }
         }

@@ -25,7 +25,7 @@ mod window;
 pub use address::Address;
 pub use applicable::{Applicable, Enforcement, Limits, Rule};
 pub use charge::{Cost, Ended, Kept, charge, parse_stated_cost};
-pub use compile::{AddressHold, Caller, CompiledLimits};
+pub use compile::{AddressHold, Caller, CompiledLimits, KeyTerms};
 pub use decide::{Reading, Readings, Refusal, Verdict, decide, describe};
 pub use headers::{GivenBack, HeaderValues, LeastLeft, Tightest, policy_text};
 pub use name::{Length, LimitName};

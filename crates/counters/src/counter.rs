@@ -76,6 +76,15 @@ impl Counter {
         }
     }
 
+    /// Periods of two lengths may begin together and share the counter: the longer holds.
+    pub(crate) fn prolong(&mut self, kind: CounterKind) {
+        if let (Body::Quota { ends_at }, CounterKind::Quota { ends_at: asked }) =
+            (&mut self.body, kind)
+        {
+            *ends_at = (*ends_at).max(asked);
+        }
+    }
+
     /// Lets what is too old go.
     pub(crate) fn advance(&mut self, now: Ticks) {
         if let Body::Window(window) = &mut self.body {

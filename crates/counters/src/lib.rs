@@ -28,6 +28,7 @@ mod reservation;
 mod restore;
 mod shard;
 mod snapshot;
+mod sync;
 
 pub use addresses::ADDRESSES_APART_MAX;
 pub use grant::{GRANT_UNITS_MAX, GrantLog, GrantRefused};

@@ -5,8 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use smallvec::SmallVec;
 use tollgate_admission::{
-    Address, AddressHold, Applicable, Enforcement, Limits, Reading, Readings, Verdict, decide,
-    slot_at,
+    Address, AddressHold, Applicable, Enforcement, Limits, Readings, Verdict, decide, slot_at,
 };
 use tollgate_model::{
     Charge, CounterId, CounterKind, Mark, Now, Quota, RateLimit, Ticks, Timestamp,
@@ -17,6 +16,7 @@ use crate::counter::{Body, Counter, QUOTA_KEPT_US};
 use crate::grant::{GrantLog, grant_units};
 use crate::reservation::{Charges, Denied, Reservation, ReserveError};
 use crate::shard::{Locked, Shard, Shards};
+use crate::sync::Mutex;
 
 /// How much is held, for metrics and tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -87,11 +87,10 @@ impl MemoryCounters {
             .iter()
             .zip(&standings)
             .all(|(l, s)| l.fits(s.counted, cost));
-        let mut readings = Readings::new();
         let (would_deny, charge_windows) = if fit {
             (None, enforcement != Enforcement::Off)
         } else {
-            readings = self.readings(&mut locked, limits, cost, at);
+            let readings = self.readings(&mut locked, limits, cost, at);
             match decide(limits, &readings, cost, now, enforcement) {
                 Verdict::Admit {
                     would_deny,
@@ -114,27 +113,18 @@ impl MemoryCounters {
             grants.grant(&marks)?;
         }
 
-        let mut charges = Charges::new();
-        readings.clear();
-        for limit in limits {
-            let shard = locked.shard(limit.counter);
-            if charged(limit)
-                && let Some(shard) = shard
-            {
-                let mark = marks.iter().find(|mark| mark.counter == limit.counter);
-                let (charge, reading) = self.charge(shard, limit, cost, at, mark);
-                charges.push(charge);
-                readings.push(reading);
-            } else {
-                readings.push(self.reading(&mut locked, limit, cost, at));
-            }
-        }
-        Ok(Reservation {
-            charges,
-            readings,
+        let mut reservation = Reservation {
+            charges: Charges::new(),
+            readings: Readings::new(),
             would_deny,
             at,
-        })
+        };
+        for scope in limits.chunk_by(of_one_scope) {
+            if let Some(shard) = scope.first().and_then(|l| locked.shard(l.counter)) {
+                self.charge(shard, scope, cost, &charged, &marks, &mut reservation);
+            }
+        }
+        Ok(reservation)
     }
 
     /// Ends a request: keeps so many units on windows and on quotas (never more than were
@@ -158,8 +148,13 @@ impl MemoryCounters {
                 CounterKind::Quota { .. } => kept_quotas,
             };
             charge.kept = kept.min(charge.reserved);
-            if let Some(counter) = locked.counter(charge.counter) {
-                counter.settle(charge);
+        }
+        for scope in charges.chunk_by(|a, b| a.counter.scope() == b.counter.scope()) {
+            let mut group = scope.first().and_then(|c| locked.group(c.counter));
+            for charge in scope {
+                if let Some(counter) = group.as_mut().and_then(|g| g.find(charge.counter)) {
+                    counter.settle(charge);
+                }
             }
         }
         assign(&charges);
@@ -178,11 +173,9 @@ impl MemoryCounters {
     pub fn seed_quota(&self, counter: CounterId, kind: CounterKind, used: u64, now: Now) {
         let mut locked = self.shards.lock(std::iter::once(counter));
         let at = locked.clamp(now.ticks);
-        if let Some(shard) = locked.shard(counter) {
-            let held = shard
-                .counters
-                .entry(counter)
-                .or_insert_with(|| self.blank(kind, at));
+        let group = locked.shard(counter).map(|s| s.group_or_make(counter));
+        let make = || self.blank(kind, at);
+        if let Some(held) = group.and_then(|g| g.find_or_make(counter, make)) {
             // What the platform knows of was recorded: it is no longer held on suspicion.
             let known = used.saturating_sub(held.in_flight);
             let more = known.saturating_sub(held.settled);
@@ -213,16 +206,7 @@ impl MemoryCounters {
         let wall = Timestamp(before.max(horizon)).plus_us(QUOTA_KEPT_US);
         let mut evicted = 0;
         for shard in self.shards.iter() {
-            let mut shard = shard.lock();
-            let at = shard.clamp(now.ticks);
-            let held = shard.counters.len();
-            shard
-                .counters
-                .retain(|_, counter| !counter.is_spent(at, wall));
-            evicted += held - shard.counters.len();
-            if shard.counters.capacity() > 4 * shard.counters.len() {
-                shard.counters.shrink_to_fit();
-            }
+            evicted += evict_shard(shard, now.ticks, wall);
         }
         self.addresses.evict(now, QUOTA_KEPT_US);
         evicted
@@ -236,9 +220,9 @@ impl MemoryCounters {
             ..Totals::default()
         };
         for shard in self.shards.iter() {
-            let shard = shard.lock();
-            totals.counters += shard.counters.len();
-            let in_flight = shard.counters.values().map(|c| u64::from(c.requests));
+            let mut shard = shard.lock();
+            totals.counters += shard.len();
+            let in_flight = shard.counters().map(|(_, c)| u64::from(c.requests));
             totals.charges_in_flight += in_flight.sum::<u64>();
         }
         totals
@@ -250,17 +234,7 @@ impl MemoryCounters {
         limits: &[Applicable],
         at: Ticks,
     ) -> SmallVec<[Standing; 6]> {
-        let mut standings = SmallVec::new();
-        for limit in limits {
-            standings.push(match locked.counter(limit.counter) {
-                Some(counter) => {
-                    counter.advance(at);
-                    Standing::of(counter)
-                }
-                None => Standing::of(&self.blank(limit.kind(), at)),
-            });
-        }
-        standings
+        self.look(locked, limits, at, |counter, _| Standing::of(counter))
     }
 
     fn readings(
@@ -270,59 +244,86 @@ impl MemoryCounters {
         cost: u64,
         at: Ticks,
     ) -> Readings {
-        let read = |limit| self.reading(locked, limit, cost, at);
-        limits.iter().map(read).collect()
+        self.look(locked, limits, at, |counter, limit| {
+            counter.reading(limit, cost)
+        })
     }
 
-    fn reading(
+    /// What is to be known of each limit's counter at a moment. Changes nothing that counts.
+    fn look<T>(
         &self,
         locked: &mut Locked<'_>,
-        limit: &Applicable,
-        cost: u64,
+        limits: &[Applicable],
         at: Ticks,
-    ) -> Reading {
-        match locked.counter(limit.counter) {
-            Some(counter) => {
-                counter.advance(at);
-                counter.reading(limit, cost)
+        see: impl Fn(&Counter, &Applicable) -> T,
+    ) -> SmallVec<[T; 6]> {
+        let mut seen = SmallVec::new();
+        for scope in limits.chunk_by(of_one_scope) {
+            let mut group = scope.first().and_then(|l| locked.group(l.counter));
+            for limit in scope {
+                seen.push(match group.as_mut().and_then(|g| g.find(limit.counter)) {
+                    Some(counter) => {
+                        counter.advance(at);
+                        see(counter, limit)
+                    }
+                    None => see(&self.blank(limit.kind(), at), limit),
+                });
             }
-            None => self.blank(limit.kind(), at).reading(limit, cost),
         }
+        seen
     }
 
+    /// Charges the counters of one scope.
     fn charge(
         &self,
         shard: &mut Shard,
-        limit: &Applicable,
+        limits: &[Applicable],
         cost: u64,
-        at: Ticks,
-        mark: Option<&Mark>,
-    ) -> (Charge, Reading) {
-        let round = shard.round;
-        let kind = limit.kind();
-        let counter = shard
-            .counters
-            .entry(limit.counter)
-            .or_insert_with(|| self.blank(kind, at));
-        if let Some(mark) = mark {
-            counter.granted = mark.granted;
-        }
-        if let (Body::Quota { ends_at }, CounterKind::Quota { ends_at: asked }) =
-            (&mut counter.body, kind)
-        {
-            // Periods of two lengths may begin together and share the counter: the longer holds.
-            *ends_at = (*ends_at).max(asked);
-        }
-        counter.charge(cost, at);
-        let charge = Charge {
-            counter: limit.counter,
-            kind,
-            reserved: cost,
-            kept: cost,
-            at,
-            round,
+        charged: &dyn Fn(&Applicable) -> bool,
+        marks: &[Mark],
+        reservation: &mut Reservation,
+    ) {
+        let (at, round) = (reservation.at, shard.round);
+        let Some(first) = limits.first() else {
+            return;
         };
-        (charge, counter.reading(limit, cost))
+        // What is not charged makes no counter.
+        let mut group = if limits.iter().any(charged) {
+            Some(shard.group_or_make(first.counter))
+        } else {
+            shard.group(first.counter)
+        };
+        for limit in limits {
+            let (id, kind) = (limit.counter, limit.kind());
+            let make = || self.blank(kind, at);
+            let found = group.as_mut().and_then(|group| {
+                if charged(limit) {
+                    group.find_or_make(id, make)
+                } else {
+                    group.find(id)
+                }
+            });
+            let Some(counter) = found else {
+                reservation.readings.push(make().reading(limit, cost));
+                continue;
+            };
+            if charged(limit) {
+                if let Some(mark) = marks.iter().find(|mark| mark.counter == id) {
+                    counter.granted = mark.granted;
+                }
+                counter.prolong(kind);
+                counter.charge(cost, at);
+                reservation.charges.push(Charge {
+                    counter: id,
+                    kind,
+                    reserved: cost,
+                    kept: cost,
+                    at,
+                    round,
+                });
+            }
+            reservation.readings.push(counter.reading(limit, cost));
+        }
     }
 
     /// A counter that is not known: empty, but for windows while counters are lost and for quotas
@@ -345,6 +346,17 @@ impl MemoryCounters {
         }
         counter
     }
+}
+
+/// Forgets the counters of one shard that can refuse nobody.
+pub(crate) fn evict_shard(shard: &Mutex<Shard>, now: Ticks, wall: Timestamp) -> usize {
+    let mut shard = shard.lock();
+    let at = shard.clamp(now);
+    shard.retain(|counter| !counter.is_spent(at, wall))
+}
+
+fn of_one_scope(a: &Applicable, b: &Applicable) -> bool {
+    a.counter.scope() == b.counter.scope()
 }
 
 /// Where a counter stands before a request is charged.

@@ -105,7 +105,9 @@ impl MemoryCounters {
                 known.entry(state.counter).or_default().copy = Some(state);
             }
         }
-        let copy_of = |counter| copies.iter().find(|copy| copy.shard == shard_of(counter));
+        let by_shard: HashMap<u16, &ShardSnapshot> =
+            copies.iter().map(|copy| (copy.shard, copy)).collect();
+        let copy_of = |counter| by_shard.get(&shard_of(counter)).copied();
         for (position, logged) in entries {
             let (counter, at) = match logged {
                 Logged::Mark(mark) => (mark.counter, mark.at),
@@ -126,7 +128,7 @@ impl MemoryCounters {
         for (shard, held) in (0u16..).zip(self.shards.iter()) {
             let mut held = held.lock();
             held.clamp(start);
-            if let Some(copy) = copies.iter().find(|copy| copy.shard == shard) {
+            if let Some(copy) = by_shard.get(&shard) {
                 held.round = held.round.max(copy.round);
             }
         }
@@ -136,7 +138,8 @@ impl MemoryCounters {
                 continue;
             };
             if let Some(shard) = self.shards.get(shard_of(id)) {
-                shard.lock().counters.insert(id, counter);
+                let mut shard = shard.lock();
+                shard.group_or_make(id).find_or_make(id, || counter);
             }
         }
     }

@@ -22,13 +22,13 @@ impl MemoryCounters {
         held.round += 1;
         let round = held.round;
         let before = std::mem::replace(&mut held.snapshot_at, at);
-        let mut counters = Vec::with_capacity(held.counters.len());
-        for (id, counter) in &mut held.counters {
+        let mut counters = Vec::with_capacity(held.len());
+        for (id, counter) in held.counters() {
             counter.advance(at);
             if counter.requests == 0 && counter.charged_at < before {
                 counter.granted = counter.reserved;
             }
-            counters.push(counter.state(*id));
+            counters.push(counter.state(id));
         }
         Some(ShardSnapshot {
             shard,
@@ -43,7 +43,7 @@ impl MemoryCounters {
     /// then knows every unit. Reservations afterwards raise marks of their own.
     pub fn return_grants(&self) {
         for shard in self.shards.iter() {
-            for counter in shard.lock().counters.values_mut() {
+            for (_, counter) in shard.lock().counters() {
                 counter.granted = counter.reserved;
             }
         }

@@ -1,9 +1,13 @@
 //! What counters guarantee, from outside.
 
 mod behaviour;
+mod boundaries;
 mod concurrency;
 mod differential;
+mod explored;
+mod oracles;
 mod restart;
+mod scratch;
 
 use tollgate_admission::{Applicable, Enforcement, Length, LimitName, Rule};
 use tollgate_model::{By, CounterId, Every, Mark, Now, Per, Period, Ticks, Timestamp};
@@ -23,7 +27,7 @@ fn after_us(us: u64) -> Now {
     }
 }
 
-/// A limit on the counter of this number; the shard is the number modulo 64.
+/// A limit on the counter of this number; the shard is the number modulo [`crate::SHARDS`].
 fn window(number: u128, per: Per, max: u32) -> Applicable {
     Applicable {
         counter: CounterId(number | (number + 1) << 64),
@@ -57,6 +61,15 @@ fn quota(number: u128, units: u64, refuse_at: Option<u64>) -> Applicable {
                 end: Timestamp((START_US + PERIOD_US) as i64),
             },
         },
+    }
+}
+
+/// The same limit on another counter of the scope that `first` counts for.
+fn beside(first: &Applicable, limit: Applicable) -> Applicable {
+    let within = limit.counter.scope() as u64 + 1;
+    Applicable {
+        counter: CounterId::of_parts(first.counter.scope(), within),
+        ..limit
     }
 }
 

@@ -17,13 +17,16 @@ use crate::routes::{ApiRoutes, RouteMatch};
 use crate::service::Visit;
 use crate::worker::Worker;
 
-/// Compiled limits that a thread keeps; when there are more, it begins anew.
+/// Compiled limits that a thread keeps at most, about 760 bytes each.
 const COMPILED_MAX: usize = 65_536;
 
-/// Limits by caller and route, worked out once and kept until the catalog or the key changes.
+/// Limits by caller and route, worked out once and kept until the catalog or the key changes, or
+/// until half of [`COMPILED_MAX`] others were asked for since they last were.
 #[derive(Default)]
 pub(crate) struct CompiledCache {
     by_caller: HashMap<CacheKey, Cached>,
+    /// Asked for before those; whoever is asked for again moves over.
+    before: HashMap<CacheKey, Cached>,
     /// The catalog that they were worked out from.
     catalog_version: u64,
 }
@@ -49,7 +52,7 @@ pub(crate) fn as_admission<'a>(caller: &'a Caller, open: bool) -> admission::Cal
     match (&caller.subscription, &caller.plan) {
         _ if open => admission::Caller::Open,
         (Some(subscription), Some(plan)) => admission::Caller::Subscribed {
-            key: caller.key.as_deref(),
+            key: caller.key.as_ref().map(|key| key.terms()),
             subscription,
             plan,
         },
@@ -67,9 +70,14 @@ impl CompiledCache {
         route: &RouteMatch,
         now: Now,
     ) -> Arc<CompiledLimits> {
-        if self.catalog_version != catalog.version || self.by_caller.len() >= COMPILED_MAX {
+        if self.catalog_version != catalog.version {
             self.by_caller.clear();
+            self.before.clear();
             self.catalog_version = catalog.version;
+        }
+        if self.by_caller.len() >= COMPILED_MAX / 2 {
+            std::mem::swap(&mut self.before, &mut self.by_caller);
+            self.by_caller.clear();
         }
         let open = route.open();
         let place = |shared: Option<usize>| shared.filter(|_| !open).unwrap_or(0);
@@ -88,6 +96,13 @@ impl CompiledCache {
             && cached.compiled.is_current(now)
         {
             return Arc::clone(&cached.compiled);
+        }
+        if let Some(cached) = self.before.remove(&key)
+            && cached.compiled.is_current(now)
+        {
+            let compiled = Arc::clone(&cached.compiled);
+            self.by_caller.insert(key, cached);
+            return compiled;
         }
         let asked = as_admission(caller, open);
         let compiled = CompiledLimits::new(catalog, asked, route.api(), route.route(), now);
@@ -249,5 +264,48 @@ struct Unwritten;
 impl GrantLog for Unwritten {
     fn grant(&mut self, _marks: &[Mark]) -> Result<(), GrantRefused> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::routes::RouteTable;
+    use crate::testing::{api, catalog_of, plan, subscription};
+    use tollgate_model::{Ticks, Timestamp};
+
+    #[test]
+    fn who_was_asked_for_lately_keeps_the_limits_and_no_more_than_the_bound_are_kept() {
+        let catalog = catalog_of(vec![api("a", "/", Vec::new())]);
+        let table = RouteTable::compile(&catalog, &Metrics::default());
+        let found = table.find_api("", "/x").unwrap();
+        let route = found.find_route("/x", "GET").unwrap();
+        let plan = Arc::new(plan("p"));
+        let caller = |n: usize| Caller {
+            subscription: Some(Arc::new(subscription(&format!("s{n}"), "p", &["a"]))),
+            plan: Some(Arc::clone(&plan)),
+            ..Caller::default()
+        };
+        let now = Now {
+            wall: Timestamp(0),
+            ticks: Ticks(0),
+        };
+        let mut cache = CompiledCache::default();
+        let first = caller(0);
+        let compiled = cache.get(&catalog, &first, &route, now);
+        for n in 1..COMPILED_MAX + COMPILED_MAX / 2 {
+            cache.get(&catalog, &caller(n), &route, now);
+            if n % (COMPILED_MAX / 4) == 0 {
+                let again = cache.get(&catalog, &first, &route, now);
+                assert!(Arc::ptr_eq(&compiled, &again));
+            }
+            assert!(cache.by_caller.len() + cache.before.len() <= COMPILED_MAX);
+        }
+        for n in 0..COMPILED_MAX {
+            cache.get(&catalog, &caller(n), &route, now);
+        }
+        let again = cache.get(&catalog, &first, &route, now);
+        assert!(!Arc::ptr_eq(&compiled, &again));
     }
 }

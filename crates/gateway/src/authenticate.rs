@@ -6,20 +6,20 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use tollgate_model::{
-    Api, ApiKey, Catalog, DenialCode, KeySecret, OrganizationId, Pepper, Plan, Subscription,
+    Api, Catalog, DenialCode, KeyHash, KeySecret, OrganizationId, Pepper, Plan, Subscription,
     SubscriptionState, Timestamp,
 };
 
 use crate::address::is_within;
 use crate::credentials::Presented;
-use crate::keys::{KeyTable, Standing, standing};
+use crate::keys::{KeyTable, KnownKey, Standing, standing};
 use crate::routes::RouteMatch;
 
 /// Who is calling.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Caller {
     /// The key, where one was recognised.
-    pub(crate) key: Option<Arc<ApiKey>>,
+    pub(crate) key: Option<Arc<KnownKey>>,
     /// Its subscription.
     pub(crate) subscription: Option<Arc<Subscription>>,
     /// The plan in force.
@@ -130,10 +130,18 @@ impl Directory<'_> {
         secret: &[u8],
         now: Timestamp,
     ) -> Result<Caller, (DenialCode, Caller)> {
+        KeySecret::check_form(secret).map_err(|_| (DenialCode::KeyInvalid, Caller::default()))?;
+        self.recognise_hash(&self.pepper.hash(secret), now)
+    }
+
+    /// The same by the stored form of the secret.
+    pub(crate) fn recognise_hash(
+        &self,
+        hash: &KeyHash,
+        now: Timestamp,
+    ) -> Result<Caller, (DenialCode, Caller)> {
         let unknown = || (DenialCode::KeyInvalid, Caller::default());
-        KeySecret::check_form(secret).map_err(|_| unknown())?;
-        let hash = self.pepper.hash(secret);
-        let key = self.keys.find(&hash).ok_or_else(unknown)?;
+        let key = self.keys.find(hash).ok_or_else(unknown)?;
         let caller = self.caller_of(key).ok_or_else(unknown)?;
         match caller.key.as_ref().map(|k| standing(k, now)) {
             Some(Standing::Revoked) => Err((DenialCode::KeyRevoked, caller)),
@@ -151,7 +159,7 @@ impl Directory<'_> {
     }
 
     /// The key with all that hangs on it; `None` where its subscription is gone.
-    pub(crate) fn caller_of(&self, key: Arc<ApiKey>) -> Option<Caller> {
+    pub(crate) fn caller_of(&self, key: Arc<KnownKey>) -> Option<Caller> {
         let subscription = self.catalog.subscriptions.get(&key.subscription)?;
         let mut caller = self.caller_of_subscription(subscription)?;
         caller.key = Some(key);
@@ -173,7 +181,11 @@ impl Directory<'_> {
     }
 }
 
-fn check_caller(caller: &Caller, route: &RouteMatch, address: IpAddr) -> Option<DenialCode> {
+pub(crate) fn check_caller(
+    caller: &Caller,
+    route: &RouteMatch,
+    address: IpAddr,
+) -> Option<DenialCode> {
     let scope = route.route().and_then(|r| r.scope.as_deref());
     check_key(caller, Some(route.api()), scope, Some(address)).or_else(|| check_state(caller))
 }
@@ -195,17 +207,15 @@ pub(crate) fn check_key(
     if api.is_some_and(|api| !subscription.apis.contains(&api.id)) {
         return Some(DenialCode::ApiNotSubscribed);
     }
-    let fenced = !key.allowed_addresses.is_empty();
-    if fenced && address.is_some_and(|a| !is_within(a, &key.allowed_addresses)) {
+    let allowed = key.allowed_addresses();
+    if !allowed.is_empty() && address.is_some_and(|a| !is_within(a, allowed)) {
         return Some(DenialCode::AddressNotAllowed);
     }
-    let has = |scopes: &Option<Vec<String>>, wanted: &str| {
-        scopes
-            .as_ref()
-            .is_none_or(|scopes| scopes.iter().any(|s| s == wanted))
+    let has = |scopes: Option<&[String]>, wanted: &str| {
+        scopes.is_none_or(|scopes| scopes.iter().any(|s| s == wanted))
     };
-    let plan_has = |wanted: &str| caller.plan.as_ref().is_none_or(|p| has(&p.scopes, wanted));
-    if scope.is_some_and(|wanted| !has(&key.scopes, wanted) || !plan_has(wanted)) {
+    let of_plan = caller.plan.as_ref().and_then(|p| p.scopes.as_deref());
+    if scope.is_some_and(|wanted| !has(key.scopes(), wanted) || !has(of_plan, wanted)) {
         return Some(DenialCode::ScopeMissing);
     }
     None
@@ -249,7 +259,7 @@ mod tests {
     use crate::routes::RouteTable;
     use crate::testing::{api, catalog_of, key, plan, route, subscription};
     use http::HeaderMap;
-    use tollgate_model::{KeyChange, KeyDelta, KeyState, PlanId};
+    use tollgate_model::{ApiKey, KeyChange, KeyDelta, KeyState, PlanId};
 
     const NOW: Timestamp = Timestamp(1_000);
     const SECRET: &str = "hm_secret";

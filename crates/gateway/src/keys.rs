@@ -5,29 +5,162 @@
 //! returned. A change older than what is known about its key is ignored, and a removed key does
 //! not come back by one. Secrets are never here: look-up is by keyed hash.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::borrow::Borrow;
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use parking_lot::{Mutex, RwLock};
-use tollgate_model::{ApiKey, KeyChange, KeyDelta, KeyHash, KeyId, KeyState, Timestamp};
+use tollgate_admission::KeyTerms;
+use tollgate_model::{
+    ApiKey, KeyChange, KeyDelta, KeyHash, KeyId, KeyState, Quota, RateLimit, SubscriptionId,
+    Timestamp,
+};
 
-const SHARDS: usize = 64;
+/// Many, so that a shard that grows is locked for a fraction of a millisecond.
+const SHARDS: usize = 256;
 
-type Shard = RwLock<HashMap<KeyHash, Arc<ApiKey>, BuildHasherDefault<TakesHash>>>;
-
-/// Keys by hash, and their hashes by id.
+/// What a gateway needs to know of a key. There are millions: what few keys have stands apart,
+/// and what only people ask about (names, notes) is left to the platform.
 #[derive(Debug)]
-pub(crate) struct KeyTable {
-    shards: Vec<Shard>,
-    /// Also serialises changes. A removed key stays as a version without a hash.
-    by_id: Mutex<HashMap<KeyId, Known>>,
+pub(crate) struct KnownKey {
+    pub(crate) hash: KeyHash,
+    pub(crate) id: KeyId,
+    pub(crate) subscription: SubscriptionId,
+    pub(crate) expires_at: Option<Timestamp>,
+    pub(crate) state: KeyState,
+    pub(crate) test: bool,
+    /// Catalog number of the change that made it what it is.
+    version: u64,
+    rare: Option<Box<Rare>>,
 }
 
 #[derive(Debug)]
-struct Known {
-    version: u64,
-    hash: Option<KeyHash>,
+struct Rare {
+    family: KeyId,
+    scopes: Option<Vec<String>>,
+    allowed_addresses: Vec<IpNet>,
+    limits: Vec<RateLimit>,
+    quota: Option<Quota>,
+}
+
+impl KnownKey {
+    pub(crate) fn new(key: &ApiKey, subscription: SubscriptionId, version: u64) -> Self {
+        let common = key.family == key.id
+            && key.scopes.is_none()
+            && key.allowed_addresses.is_empty()
+            && key.limits.is_empty()
+            && key.quota.is_none();
+        let rare = || Rare {
+            family: key.family.clone(),
+            scopes: key.scopes.clone(),
+            allowed_addresses: key.allowed_addresses.clone(),
+            limits: key.limits.clone(),
+            quota: key.quota,
+        };
+        Self {
+            hash: key.hash,
+            id: key.id.clone(),
+            subscription,
+            expires_at: key.expires_at,
+            state: key.state,
+            test: key.test,
+            version,
+            rare: (!common).then(|| Box::new(rare())),
+        }
+    }
+
+    /// The first key of its line of rotations.
+    pub(crate) fn family(&self) -> &KeyId {
+        self.rare.as_ref().map_or(&self.id, |rare| &rare.family)
+    }
+
+    /// What it may do; `None`: all that the plan allows.
+    pub(crate) fn scopes(&self) -> Option<&[String]> {
+        self.rare.as_ref()?.scopes.as_deref()
+    }
+
+    /// Where it may be used from; empty: anywhere.
+    pub(crate) fn allowed_addresses(&self) -> &[IpNet] {
+        self.rare
+            .as_ref()
+            .map_or(&[], |rare| rare.allowed_addresses.as_slice())
+    }
+
+    /// What of it bears on limits.
+    pub(crate) fn terms(&self) -> KeyTerms<'_> {
+        KeyTerms {
+            family: self.family(),
+            limits: self.rare.as_ref().map_or(&[], |rare| &rare.limits),
+            quota: self.rare.as_ref().and_then(|rare| rare.quota.as_ref()),
+        }
+    }
+}
+
+/// A key found by its hash.
+#[derive(Debug)]
+struct ByHash(Arc<KnownKey>);
+
+/// A key found by its id.
+#[derive(Debug)]
+struct ById(Arc<KnownKey>);
+
+macro_rules! found_by {
+    ($found:ident, $field:ident, $type:ty) => {
+        impl Borrow<$type> for $found {
+            fn borrow(&self) -> &$type {
+                &self.0.$field
+            }
+        }
+        impl Hash for $found {
+            fn hash<H: Hasher>(&self, state: &mut H) {
+                self.0.$field.hash(state);
+            }
+        }
+        impl PartialEq for $found {
+            fn eq(&self, other: &Self) -> bool {
+                self.0.$field == other.0.$field
+            }
+        }
+        impl Eq for $found {}
+    };
+}
+found_by!(ByHash, hash, KeyHash);
+found_by!(ById, id, KeyId);
+
+type Shard = RwLock<HashSet<ByHash, BuildHasherDefault<TakesHash>>>;
+
+/// Keys by hash and by id.
+#[derive(Debug)]
+pub(crate) struct KeyTable {
+    shards: Vec<Shard>,
+    /// Also serialises changes.
+    by_id: Mutex<Ids>,
+}
+
+#[derive(Debug, Default)]
+struct Ids {
+    known: HashSet<ById>,
+    /// Versions of the keys that were removed.
+    removed: HashMap<KeyId, u64>,
+    /// One text for all keys of a subscription.
+    subscriptions: HashSet<SubscriptionId>,
+}
+
+impl Ids {
+    fn shared(&mut self, subscription: &SubscriptionId) -> SubscriptionId {
+        if let Some(known) = self.subscriptions.get(subscription) {
+            return known.clone();
+        }
+        // Those of removed keys go when they are as many as there are keys.
+        if self.subscriptions.len() > 2 * self.known.len() + 1_024 {
+            let known = self.known.iter().map(|key| key.0.subscription.clone());
+            self.subscriptions = known.collect();
+        }
+        self.subscriptions.insert(subscription.clone());
+        subscription.clone()
+    }
 }
 
 /// Key hashes are uniformly distributed already: eight of their bytes are hash enough.
@@ -59,7 +192,7 @@ pub(crate) enum Standing {
 }
 
 /// Where a key stands at an instant. Revocation is for good and therefore told first.
-pub(crate) fn standing(key: &ApiKey, now: Timestamp) -> Standing {
+pub(crate) fn standing(key: &KnownKey, now: Timestamp) -> Standing {
     match key.state {
         KeyState::Revoked => Standing::Revoked,
         _ if key.expires_at.is_some_and(|at| at <= now) => Standing::Expired,
@@ -78,14 +211,15 @@ impl KeyTable {
     }
 
     /// The key of a hash.
-    pub(crate) fn find(&self, hash: &KeyHash) -> Option<Arc<ApiKey>> {
-        self.shard(hash)?.read().get(hash).cloned()
+    pub(crate) fn find(&self, hash: &KeyHash) -> Option<Arc<KnownKey>> {
+        let shard = self.shard(hash)?.read();
+        shard.get(hash).map(|found| Arc::clone(&found.0))
     }
 
     /// The key of an id.
-    pub(crate) fn find_by_id(&self, id: &KeyId) -> Option<Arc<ApiKey>> {
-        let hash = self.by_id.lock().get(id)?.hash?;
-        self.find(&hash)
+    pub(crate) fn find_by_id(&self, id: &KeyId) -> Option<Arc<KnownKey>> {
+        let ids = self.by_id.lock();
+        ids.known.get(id).map(|found| Arc::clone(&found.0))
     }
 
     /// How many keys there are.
@@ -96,34 +230,48 @@ impl KeyTable {
     /// Applies changes in order; the answer names keys that can no longer be used.
     pub(crate) fn apply(&self, delta: &KeyDelta, now: Timestamp) -> Vec<KeyId> {
         let mut ended = Vec::new();
-        let mut by_id = self.by_id.lock();
+        let mut ids = self.by_id.lock();
         for change in &delta.changes {
             let (id, put) = match change {
                 KeyChange::Put(key) => (&key.id, Some(key)),
                 KeyChange::Remove(id) => (id, None),
             };
-            let before = by_id.get(id);
-            if before.is_some_and(|known| known.version > delta.version) {
+            let before = ids.known.get(id).map(|found| Arc::clone(&found.0));
+            let version = before.as_ref().map(|known| known.version);
+            if version.or(ids.removed.get(id).copied()) > Some(delta.version) {
                 continue;
             }
-            let hash_before = before.and_then(|known| known.hash);
-            let hash = put.map(|key| key.hash);
-            if let Some(gone) = hash_before.filter(|h| Some(*h) != hash)
-                && let Some(shard) = self.shard(&gone)
+            let after = put.map(|key| {
+                let subscription = ids.shared(&key.subscription);
+                Arc::new(KnownKey::new(key, subscription, delta.version))
+            });
+            let hash = after.as_ref().map(|key| key.hash);
+            if let Some(gone) = before.as_ref().filter(|key| Some(key.hash) != hash)
+                && let Some(shard) = self.shard(&gone.hash)
             {
-                shard.write().remove(&gone);
+                shard.write().remove(&gone.hash);
             }
-            if let Some(key) = put
+            if let Some(key) = &after
                 && let Some(shard) = self.shard(&key.hash)
             {
-                shard.write().insert(key.hash, Arc::clone(key));
+                shard.write().replace(ByHash(Arc::clone(key)));
             }
-            let usable = put.is_some_and(|key| standing(key, now) == Standing::Usable);
-            if hash_before.is_some() && !usable {
+            let usable = after
+                .as_ref()
+                .is_some_and(|key| standing(key, now) == Standing::Usable);
+            if before.is_some() && !usable {
                 ended.push(id.clone());
             }
-            let version = delta.version;
-            by_id.insert(id.clone(), Known { version, hash });
+            match after {
+                Some(key) => {
+                    ids.removed.remove(id);
+                    ids.known.replace(ById(key));
+                }
+                None => {
+                    ids.known.remove(id);
+                    ids.removed.insert(id.clone(), delta.version);
+                }
+            }
         }
         ended
     }
@@ -131,7 +279,7 @@ impl KeyTable {
     fn shard(&self, hash: &KeyHash) -> Option<&Shard> {
         // The last byte: the first eight choose the bucket inside the shard.
         let [.., last] = hash.0;
-        self.shards.get(usize::from(last) % SHARDS)
+        self.shards.get(usize::from(last))
     }
 }
 
@@ -141,6 +289,10 @@ mod tests {
     use crate::testing::key;
 
     const NOW: Timestamp = Timestamp(1_000);
+
+    fn known(key: &ApiKey) -> KnownKey {
+        KnownKey::new(key, key.subscription.clone(), 1)
+    }
 
     fn put(version: u64, key: &ApiKey) -> KeyDelta {
         KeyDelta {
@@ -218,9 +370,33 @@ mod tests {
     fn expiry_follows_from_the_clock_and_revocation_is_told_first() {
         let mut a = key("key_a", 1);
         a.expires_at = Some(NOW);
-        assert_eq!(standing(&a, Timestamp(999)), Standing::Usable);
-        assert_eq!(standing(&a, NOW), Standing::Expired);
+        let at = |a: &ApiKey, us| standing(&known(a), Timestamp(us));
+        assert_eq!(at(&a, 999), Standing::Usable);
+        assert_eq!(at(&a, 1_000), Standing::Expired);
         a.state = KeyState::Revoked;
-        assert_eq!(standing(&a, NOW), Standing::Revoked);
+        assert_eq!(at(&a, 1_000), Standing::Revoked);
+    }
+
+    #[test]
+    fn what_few_keys_have_is_kept_too() {
+        let mut a = key("key_a", 1);
+        let plain = known(&a);
+        assert!(plain.rare.is_none());
+        assert_eq!((plain.family(), plain.scopes()), (&a.id, None));
+        a.family = KeyId::new("key_first");
+        assert_eq!(known(&a).family(), &a.family);
+        a.family = a.id.clone();
+        a.scopes = Some(vec!["read".into()]);
+        assert_eq!(known(&a).scopes(), a.scopes.as_deref());
+        a.scopes = None;
+        a.allowed_addresses = vec!["10.0.0.0/8".parse().unwrap()];
+        assert_eq!(known(&a).allowed_addresses(), a.allowed_addresses);
+        a.allowed_addresses.clear();
+        a.quota = Some(Quota {
+            units: 5,
+            every: tollgate_model::Every::Day,
+            on_exceeded: tollgate_model::OnExceeded::Block,
+        });
+        assert_eq!(known(&a).terms().quota, a.quota.as_ref());
     }
 }

@@ -146,7 +146,7 @@ pub(crate) fn event(
         id: EventId::Request(facts.id),
         at: facts.now.wall,
         key: key.map(|k| k.id.clone()),
-        key_family: key.map(|k| k.family.clone()),
+        key_family: key.map(|k| k.family().clone()),
         subscription: caller.subscription.as_ref().map(|s| s.id.clone()),
         organization: caller.organization().cloned(),
         api: facts.route.api().id.clone(),

@@ -2,13 +2,13 @@
 //!
 //! A counter is named by scope, the scope's id, window or period start, and, for a limit that
 //! stands on a route, that API and route; never by plan, limit id, max, key id or catalog number,
-//! so that no edit resets it (docs/rules.md, 2). The name is hashed to 128 bits once, when the
-//! catalog changes; a request only mixes in the period's start.
+//! so that no edit resets it (docs/rules.md, 2). The scope is hashed once, when the catalog
+//! changes; a request only sets the period's start.
 //!
 //! Also what of a counter is written down, so that a restart never forgets a unit: [`Mark`] before
 //! units may be spent, [`Charge`] with each event, [`ShardSnapshot`] now and then.
 
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::{By, Per, Sequence, Ticks, Timestamp};
 
@@ -35,30 +35,61 @@ pub struct CounterScope<'a> {
     pub route: Option<(&'a str, &'a str)>,
 }
 
-/// A counter's hashed name (xxh3, 128 bits): the same in every process and version.
+/// A counter's name, the same in every process and version.
+///
+/// ```text
+/// bit   0                                73 74                              126 127
+///       | xxh3 of the scope              | window, or start of the period   | quota |
+/// ```
+/// The counters of one scope differ in the upper bits only, so that whoever keeps counters can
+/// keep those of one caller together. The lower bits alone tell scopes apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CounterId(pub u128);
 
+const QUOTA: u64 = 1 << 53;
+/// Makes every second that a [`Timestamp`] can express positive; they need 45 bits.
+const SECONDS_BIAS: i64 = 1 << 46;
+
 impl CounterId {
+    /// Bits of an id that name its scope: two of ten million scopes share them once in 10^8
+    /// installations.
+    pub const SCOPE_BITS: u32 = 74;
+
     /// The counter of a sliding window.
     #[must_use]
     pub fn window(scope: CounterScope<'_>, per: Per) -> Self {
-        Self(hash_name(scope, per.as_str()))
+        Self::of_parts(hash_scope(scope), per as u64)
     }
 
     /// What all periods of a quota have in common; [`Self::in_period`] makes it a counter.
     #[must_use]
     pub fn quota(scope: CounterScope<'_>) -> Self {
-        Self(hash_name(scope, "quota"))
+        Self::of_parts(hash_scope(scope), QUOTA)
     }
 
-    /// The counter of one period of a quota.
+    /// The counter of one period of a quota. Periods begin on whole seconds.
     #[must_use]
     pub fn in_period(self, start: Timestamp) -> Self {
-        let mut hasher = Xxh3::new();
-        hasher.update(&self.0.to_le_bytes());
-        hasher.update(&start.0.to_le_bytes());
-        Self(hasher.digest128())
+        let second = start.0.div_euclid(1_000_000).saturating_add(SECONDS_BIAS);
+        Self::of_parts(self.scope(), QUOTA | second.unsigned_abs())
+    }
+
+    /// What the counters of one scope have in common.
+    #[must_use]
+    pub fn scope(self) -> u128 {
+        self.0 & ((1 << Self::SCOPE_BITS) - 1)
+    }
+
+    /// What tells the counters of one scope apart.
+    #[must_use]
+    pub fn within_scope(self) -> u64 {
+        (self.0 >> Self::SCOPE_BITS) as u64
+    }
+
+    /// The counter of these two parts.
+    #[must_use]
+    pub fn of_parts(scope: u128, within_scope: u64) -> Self {
+        Self(scope | u128::from(within_scope) << Self::SCOPE_BITS)
     }
 }
 
@@ -138,15 +169,16 @@ pub struct ShardSnapshot {
     pub counters: Vec<CounterState>,
 }
 
-fn hash_name(scope: CounterScope<'_>, what: &str) -> u128 {
-    let mut hasher = Xxh3::new();
+fn hash_scope(scope: CounterScope<'_>) -> u128 {
     let (api, route) = scope.route.unwrap_or(("", ""));
+    let parts = [scope.by.as_str(), scope.id, api, route];
+    let mut name = Vec::with_capacity(parts.iter().map(|part| part.len() + 8).sum());
     // A length before every part keeps ("ab", "c") apart from ("a", "bc").
-    for part in [what, scope.by.as_str(), scope.id, api, route] {
-        hasher.update(&(part.len() as u64).to_le_bytes());
-        hasher.update(part.as_bytes());
+    for part in parts {
+        name.extend_from_slice(&(part.len() as u64).to_le_bytes());
+        name.extend_from_slice(part.as_bytes());
     }
-    hasher.digest128()
+    xxh3_128(&name) & ((1 << CounterId::SCOPE_BITS) - 1)
 }
 
 #[cfg(test)]
@@ -187,10 +219,33 @@ mod tests {
             ),
             CounterId::quota(scope),
             CounterId::quota(scope).in_period(Timestamp(0)),
-            CounterId::quota(scope).in_period(Timestamp(1)),
+            CounterId::quota(scope).in_period(Timestamp(1_000_000)),
+            CounterId::quota(scope).in_period(Timestamp(-1)),
+            CounterId::quota(scope).in_period(Timestamp(i64::MIN)),
+            CounterId::quota(scope).in_period(Timestamp(i64::MAX)),
         ];
         let distinct: std::collections::HashSet<_> = ids.iter().collect();
         assert_eq!(distinct.len(), ids.len());
+    }
+
+    #[test]
+    fn the_counters_of_one_scope_share_its_bits_and_other_scopes_do_not() {
+        let scope = |id| CounterScope {
+            by: By::Subscription,
+            id,
+            route: None,
+        };
+        let of = |id| {
+            let quota = CounterId::quota(scope(id)).in_period(Timestamp(1));
+            let windows = Per::ALL.map(|per| CounterId::window(scope(id), per).scope());
+            assert_eq!(windows, [quota.scope(); 4]);
+            assert_eq!(
+                CounterId::of_parts(quota.scope(), quota.within_scope()),
+                quota
+            );
+            quota.scope()
+        };
+        assert_ne!(of("acme"), of("acm"));
     }
 
     #[test]

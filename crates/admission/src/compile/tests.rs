@@ -169,7 +169,7 @@ fn plan_key_and_route_limits_and_both_quotas_apply_together() {
     let compiled = CompiledLimits::new(
         &catalog,
         Caller::Subscribed {
-            key: Some(&key),
+            key: Some((&key).into()),
             subscription: &subscription,
             plan: &plan,
         },
@@ -252,7 +252,7 @@ fn keys_of_one_subscription_share_its_counters_and_rotation_stays_in_the_family(
     let mut new = key("key_new", Vec::new(), None);
     let counters = |key: &ApiKey| -> Vec<CounterId> {
         let caller = Caller::Subscribed {
-            key: Some(key),
+            key: Some(key.into()),
             subscription: &subscription,
             plan: &plan,
         };

@@ -39,7 +39,7 @@ pub(super) fn windows_of(
         builder.add_all(catalog, Place::Plan, &plan.limits);
     }
     if let Caller::Subscribed { key: Some(key), .. } = caller {
-        for limit in &key.limits {
+        for limit in key.limits {
             builder.add(Place::Key, limit);
         }
     }

@@ -191,7 +191,13 @@ fn ticks_that_go_backwards_are_taken_as_the_latest() {
     let counters = MemoryCounters::new();
     let limits = [window(1, Per::Second, 5)];
     assert_eq!(spend(&counters, &limits, 9, after_us(5_000_000)), 5);
-    let reservation = reserve(&counters, &[window(65, Per::Second, 5)], 1, after_us(0)).unwrap();
+    let reservation = reserve(
+        &counters,
+        &[window(1 + u128::from(SHARDS), Per::Second, 5)],
+        1,
+        after_us(0),
+    )
+    .unwrap();
     assert_eq!(reservation.at(), after_us(5_000_000).ticks);
     settle(&counters, reservation, 1);
     assert_eq!(spend(&counters, &limits, 9, after_us(0)), 0);

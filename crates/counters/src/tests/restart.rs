@@ -1,7 +1,7 @@
 //! Crashes at any moment, against a world that remembers everything.
 
 use super::*;
-use crate::shard::shard_of;
+use crate::shard::{SHARDS, shard_of};
 use crate::{Checkpointed, Logged, Position};
 use proptest::prelude::*;
 use tollgate_admission::slot_at;
@@ -140,12 +140,13 @@ fn step(damage: bool) -> impl Strategy<Value = Step> {
 
 impl World {
     fn new(scale: u32) -> Self {
+        let first = window(0, Per::Second, 5 * scale);
         Self {
             limits: [
-                window(0, Per::Second, 5 * scale),
-                window(1, Per::Minute, 40 * scale),
+                first,
+                beside(&first, window(1, Per::Minute, 40 * scale)),
                 quota(2, 300 * u64::from(scale), Some(300 * u64::from(scale))),
-                window(64, Per::Second, 9 * scale),
+                window(SHARDS.into(), Per::Second, 9 * scale),
             ],
             counters: MemoryCounters::new(),
             disk: Disk::default(),
@@ -201,12 +202,9 @@ impl World {
     fn check_ledger(&self) -> Result<(), TestCaseError> {
         for limit in &self.limits {
             let shard = self.counters.shards.get(shard_of(limit.counter)).unwrap();
-            let shard = shard.lock();
-            let Some(counter) = shard
-                .counters
-                .get(&limit.counter)
-                .filter(|_| limit.is_quota())
-            else {
+            let mut shard = shard.lock();
+            let group = shard.group(limit.counter).filter(|_| limit.is_quota());
+            let Some(counter) = group.and_then(|group| group.find(limit.counter)) else {
                 continue;
             };
             let told = self.disk.pending.iter().flatten().chain(&self.disk.written);

@@ -160,6 +160,7 @@ fn new_trace_parent(id: RequestId) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keys::KnownKey;
     use crate::testing::{key, subscription};
     use std::sync::Arc;
 
@@ -173,7 +174,11 @@ mod tests {
 
     fn told(headers: &[(&str, &str)], change: impl FnOnce(&mut Outgoing<'_>)) -> HeaderMap {
         let caller = Caller {
-            key: Some(Arc::new(key("key_1", 1))),
+            key: Some(Arc::new(KnownKey::new(
+                &key("key_1", 1),
+                tollgate_model::SubscriptionId::new("sub"),
+                1,
+            ))),
             subscription: Some(Arc::new(subscription("sub", "p", &[]))),
             ..Caller::default()
         };
