@@ -62,6 +62,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Admin(AdminCommand::Token(command)) => {
             block_on(command::admin::run(command)).map(done)
         }
+        Command::Bench(command) => command::bench::run(command),
         Command::Doctor(args) => block_on(command::doctor::run(args)),
     }
 }

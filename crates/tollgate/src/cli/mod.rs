@@ -1,5 +1,6 @@
 //! The command line: what can be said. What happens then is in `command`.
 
+mod bench;
 mod keys;
 mod usage;
 
@@ -11,6 +12,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use tollgate_model::{Period, Timestamp};
 
+pub use bench::{BenchCommand, BenchIngestArgs};
 pub use keys::{KeyCreateArgs, KeysCommand};
 pub use usage::{UsageCommand, UsageFilter};
 
@@ -85,6 +87,12 @@ pub enum Command {
     /// Check configuration, store, journal, clock, disk and upstreams; say what to do.
     #[command(after_help = "Example:\n  tollgate doctor --config tollgate.toml")]
     Doctor(DoctorArgs),
+    /// Measure what this machine does.
+    #[command(
+        subcommand,
+        after_help = "Example:\n  tollgate bench ingest --dir /var/lib/tollgate"
+    )]
+    Bench(BenchCommand),
 }
 
 #[derive(Debug, Args)]

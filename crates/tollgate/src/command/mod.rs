@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod apply;
+pub mod bench;
 pub mod config;
 pub mod doctor;
 pub mod init;
