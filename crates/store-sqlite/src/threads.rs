@@ -12,6 +12,7 @@ use rusqlite::Connection;
 
 use crate::failure::{Failure, Worked};
 use crate::queue::Queue;
+use crate::writer::Writer;
 
 /// Pages in the log from which on it is checkpointed (32 MiB). Pages that many batches change are
 /// copied into the database once per checkpoint, so this is not small.
@@ -37,7 +38,7 @@ impl Threads {
     pub(crate) fn start_writer(
         &mut self,
         mut connection: Connection,
-        queue: &Arc<Queue>,
+        queue: &Arc<Queue<Writer>>,
         nudge: SyncSender<i32>,
     ) -> Worked<()> {
         let log_pages = Arc::new(AtomicI32::new(0));
@@ -47,10 +48,11 @@ impl Threads {
             Ok(())
         }))?;
         let queue = Arc::clone(queue);
+        let mut writer = Writer::new(connection);
         self.start("store-writer", move || {
             let queue = AbandonedAtEnd(queue);
             while let Some(job) = queue.0.pop() {
-                job(&mut connection);
+                job(&mut writer);
                 let pages = log_pages.swap(0, Ordering::Relaxed);
                 if pages >= LOG_PAGES_CHECKPOINT {
                     // Where one nudge waits already, another adds nothing.
@@ -65,7 +67,7 @@ impl Threads {
         &mut self,
         n: usize,
         mut connection: Connection,
-        queue: &Arc<Queue>,
+        queue: &Arc<Queue<Connection>>,
     ) -> Worked<()> {
         let queue = Arc::clone(queue);
         self.start(&format!("store-read-{n}"), move || {
@@ -93,9 +95,9 @@ impl Threads {
     }
 }
 
-struct AbandonedAtEnd(Arc<Queue>);
+struct AbandonedAtEnd<C>(Arc<Queue<C>>);
 
-impl Drop for AbandonedAtEnd {
+impl<C> Drop for AbandonedAtEnd<C> {
     fn drop(&mut self) {
         self.0.abandon();
     }

@@ -38,7 +38,9 @@ struct FaultyStore {
 
 #[async_trait]
 impl UsageStore for FaultyStore {
-    async fn ingest(&self, batch: IngestBatch) -> StoreResult<()> {
+    async fn ingest_some(&self, batches: Vec<Arc<IngestBatch>>) -> StoreResult<usize> {
+        // Takes in two at once at most, so that what was read ahead is offered again.
+        let some: Vec<Arc<IngestBatch>> = batches.into_iter().take(2).collect();
         self.batches.fetch_add(1, Ordering::Relaxed);
         let failed = |kind| Err(StoreError::new(kind, Entity::Usage));
         if self.away.load(Ordering::Relaxed) {
@@ -47,7 +49,8 @@ impl UsageStore for FaultyStore {
         let poisoned = {
             let poison = self.poison.lock().unwrap();
             let bad = |path: &str| poison.contains(&path);
-            batch.events.iter().any(|taken| bad(&taken.event.path))
+            let mut events = some.iter().flat_map(|batch| &batch.events);
+            events.any(|taken| bad(&taken.event.path))
         };
         if poisoned {
             return failed(StoreErrorKind::Corrupt);
@@ -56,10 +59,10 @@ impl UsageStore for FaultyStore {
         match fault {
             Some(Fault::Before(kind)) => failed(kind),
             Some(Fault::After) => {
-                self.inner.ingest(batch).await?;
+                self.inner.ingest_some(some).await?;
                 failed(StoreErrorKind::Unavailable)
             }
-            None => self.inner.ingest(batch).await,
+            None => self.inner.ingest_some(some).await,
         }
     }
 
