@@ -68,7 +68,7 @@ impl SqliteStore {
     fn open_inner(path: &Path, options: &Options) -> Worked<Self> {
         let mut writer = connection::open_writer(path, options)?;
         migrate::migrate(&mut writer)?;
-        let checkpointer = connection::open_checkpointer(path)?;
+        let checkpointer = connection::Checkpointer::open(path)?;
         let readers = (0..options.readers.max(1))
             .map(|_| connection::open_reader(path, options))
             .collect::<Worked<Vec<Connection>>>()?;

@@ -9,7 +9,9 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
 use rusqlite::Connection;
+use tollgate_store::Entity;
 
+use crate::connection::Checkpointer;
 use crate::failure::{Failure, Worked};
 use crate::queue::Queue;
 use crate::writer::Writer;
@@ -26,10 +28,13 @@ pub(crate) struct Threads {
 
 impl Threads {
     /// Starts the thread that checkpoints when it is sent the log's size.
-    pub(crate) fn start_checkpointer(&mut self, connection: Connection) -> Worked<SyncSender<i32>> {
+    pub(crate) fn start_checkpointer(
+        &mut self,
+        checkpointer: Checkpointer,
+    ) -> Worked<SyncSender<i32>> {
         let (nudge, nudged) = sync_channel(1);
         self.start("store-checkpoint", move || {
-            checkpoint_when_nudged(&connection, &nudged);
+            checkpoint_when_nudged(&checkpointer, &nudged);
         })?;
         Ok(nudge)
     }
@@ -103,20 +108,13 @@ impl<C> Drop for AbandonedAtEnd<C> {
     }
 }
 
-fn checkpoint_when_nudged(connection: &Connection, nudged: &Receiver<i32>) {
+fn checkpoint_when_nudged(checkpointer: &Checkpointer, nudged: &Receiver<i32>) {
     for log_pages in nudged {
-        if let Err(error) = checkpoint(connection) {
+        if let Err(error) = checkpointer.checkpoint() {
+            let error = error.about(Entity::Database);
             tracing::warn!(%error, log_pages, "the store's log was not checkpointed");
         }
     }
-}
-
-fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
-    // Most is copied while writing goes on; then the writer waits for the little that it added
-    // meanwhile, so that the log begins anew instead of growing. Where a reader still needs the
-    // log, that step does nothing and the next nudge tries again.
-    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", (), |_| Ok(()))?;
-    connection.query_row("PRAGMA wal_checkpoint(RESTART)", (), |_| Ok(()))
 }
 
 #[cfg(test)]
@@ -129,7 +127,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store.db");
         let mut writer = connection::open_writer(&path, &Options::default()).unwrap();
-        let checkpointer = connection::open_checkpointer(&path).unwrap();
+        let checkpointer = Checkpointer::open(&path).unwrap();
         let pages = Arc::new(AtomicI32::new(0));
         let seen = Arc::clone(&pages);
         writer
@@ -145,7 +143,7 @@ mod tests {
         }
         let grown = pages.load(Ordering::Relaxed);
         assert!(grown > 100, "the writer does not checkpoint on its own");
-        checkpoint(&checkpointer).unwrap();
+        checkpointer.checkpoint().unwrap();
         writer.execute_batch(add).unwrap();
         assert!(pages.load(Ordering::Relaxed) < grown);
     }

@@ -114,7 +114,7 @@ impl Shipper {
             waiting.extend(more);
             let sent = match (sent, waiting.pop_front()) {
                 (Ok(taken), Some(first)) => {
-                    let others = waiting.drain(..(taken - 1).min(waiting.len()));
+                    let others = waiting.drain(..taken.saturating_sub(1).min(waiting.len()));
                     self.note_taken(std::iter::once(first).chain(others), marks)
                         .await;
                     continue;

@@ -182,3 +182,26 @@ fn put_mark(transaction: &Transaction<'_>, stream: &StreamId, next: Sequence) ->
     let parameters = (stream.node.as_str(), epoch, stream.thread, next);
     Ok(put.query_row(parameters, |row| row.get(0))?)
 }
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+    use tollgate_store::testing::{batch, event, stream};
+
+    use super::*;
+
+    #[test]
+    fn a_command_that_waits_ends_the_run_after_the_batch_that_is_under_way() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        crate::migrate::migrate(&mut connection).unwrap();
+        let mut writer = Writer::new(connection);
+        let part = |first: u32| {
+            let events = (first..first + 2).map(event).collect();
+            Arc::new(batch(stream(0), u64::from(first), events))
+        };
+        let mut run = vec![part(0), part(2), part(4)];
+        assert_eq!(take_in(&mut writer, &run, &|| true).unwrap(), 1);
+        run.remove(0);
+        assert_eq!(take_in(&mut writer, &run, &|| false).unwrap(), 2);
+    }
+}

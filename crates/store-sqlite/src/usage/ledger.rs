@@ -154,11 +154,11 @@ mod tests {
     #[test]
     fn the_sum_does_not_depend_on_how_records_are_cut_into_runs() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("store.db");
-        let mut connection = Connection::open(&path).unwrap();
+        let open = || Connection::open(folder.path().join("store.db")).unwrap();
+        let mut connection = open();
         crate::migrate::migrate(&mut connection).unwrap();
         let taken = batch(stream(0), 0, (0..10).map(event).collect());
-        let mut writer = Writer::new(Connection::open(&path).unwrap());
+        let mut writer = Writer::new(open());
         ingest::take_in(&mut writer, &[Arc::new(taken)], &|| false).unwrap();
         let whole = sum(&connection, &|| false).unwrap();
         assert_eq!(whole.0.record_requests, 10);
