@@ -308,7 +308,7 @@ async fn minute_buckets_that_were_dropped_begin_anew() -> Checked {
         .await?;
     assert_eq!(minutes().await?, [2]);
     store.drop_minute_buckets(after(60)).await?;
-    assert_eq!(minutes().await?, []);
+    assert!(minutes().await?.is_empty());
     store.ingest(batch(stream(0), 2, vec![event(2)])).await?;
     assert_eq!(minutes().await?, [1]);
     Ok(())

@@ -1,5 +1,7 @@
 //! Guarantees of [`UsageStore::ingest`](crate::UsageStore::ingest).
 
+use std::sync::Arc;
+
 use futures_util::future::join_all;
 use tollgate_model::{
     Family, Grain, KeyId, NodeId, Outcome, Sequence, StreamId, SubscriptionId, Timestamp,
@@ -136,7 +138,7 @@ pub async fn a_refused_batch_leaves_nothing_behind(store: &dyn Store) -> Checked
 pub async fn of_several_batches_those_that_fit_are_taken_in(store: &dyn Store) -> Checked {
     let part = |thread, first: u32, to: u32| {
         let sent = batch(stream(thread), u64::from(first), events(first..to));
-        std::sync::Arc::new(sent)
+        Arc::new(sent)
     };
     let run = vec![part(0, 0, 3), part(1, 0, 2), part(0, 3, 5), part(1, 2, 4)];
     let mut rest = run.clone();
@@ -173,7 +175,8 @@ pub async fn a_batch_shipped_ten_times_counts_once(store: &dyn Store) -> Checked
         let refused = store.ingest(sent.clone()).await;
         assert_eq!(refusal(&refused), Some(StoreErrorKind::Conflict));
         // What was refused is not remembered either: the next batch adds what it says.
-        let many = vec![std::sync::Arc::new(sent.clone()); 3];
+        let again = Arc::new(sent.clone());
+        let many = vec![again.clone(), again.clone(), again];
         let refused = store.ingest_some(many).await;
         assert_eq!(refusal(&refused), Some(StoreErrorKind::Conflict));
     }

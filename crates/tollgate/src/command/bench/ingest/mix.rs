@@ -91,10 +91,10 @@ impl Traffic {
         }
         event.user_agent = pick(&self.agents, draw(&mut self.state)).cloned();
         // Most of a customer's calls come from one country.
-        if chance % 8 == 0 {
+        if chance.is_multiple_of(8) {
             event.country = pick(&COUNTRIES, draw(&mut self.state)).map(|code| **code);
         }
-        if chance % 10 == 0 {
+        if chance.is_multiple_of(10) {
             event.labels = pick(&self.labels, draw(&mut self.state))
                 .cloned()
                 .into_iter()
