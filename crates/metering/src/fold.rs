@@ -9,7 +9,8 @@
 //! | label | hour | api, organization, subscription, `name=value` | no |
 //! | api | hour, day | api | yes |
 //!
-//! Every event adds to each family once (to `label` once for each of its labels), so that the sums
+//! Buckets of a longer grain are added up from those of the shorter one. Every event adds to each
+//! family once (to `label` once for each of its labels), so that the sums
 //! of all families but `label` are equal. What an event does not have is the empty dimension.
 //!
 //! Label values are bounded: see [`LabelValues`]. Which values are folded into `other` depends on
@@ -19,8 +20,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use tollgate_model::{
-    BucketKey, Counts, Family, Grain, Label, LatencySketch, Outcome, Timestamp, UsageBucket,
-    UsageEvent,
+    ApiId, BucketKey, Counts, Family, Grain, Label, LatencySketch, OrganizationId, Outcome,
+    SubscriptionId, Timestamp, UsageBucket, UsageEvent,
 };
 use tollgate_store::{OutcomeTotals, PeriodScope, PeriodUnits};
 
@@ -80,42 +81,126 @@ struct Sums {
     latency: Option<LatencySketch>,
 }
 
+impl Sums {
+    fn merge(&mut self, other: &Self) {
+        self.counts.add(&other.counts);
+        if let Some(theirs) = &other.latency {
+            self.latency.get_or_insert_default().merge(theirs);
+        }
+    }
+}
+
+/// A [`BucketKey`] that borrows from the events, so that adding to a bucket that is there already
+/// copies nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Name<'e> {
+    family: Family,
+    grain: Grain,
+    start: Timestamp,
+    api: &'e ApiId,
+    organization: Option<&'e OrganizationId>,
+    subscription: Option<&'e SubscriptionId>,
+    plan: &'e str,
+    dimension: Dimension<'e>,
+    test: bool,
+}
+
+/// Each family has one kind of dimension, so that equal texts are equal here.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Dimension<'e> {
+    Text(&'e str),
+    Status(u16),
+    Made(String),
+}
+
+impl<'e> Name<'e> {
+    fn of(event: &'e UsageEvent, family: Family, grain: Grain, dimension: Dimension<'e>) -> Self {
+        let by_customer = family != Family::Api;
+        let plan = event.plan.as_ref().filter(|_| family == Family::Route);
+        Self {
+            family,
+            grain,
+            start: event.at.floor_to(grain.span_us()),
+            api: &event.api,
+            organization: event.organization.as_ref().filter(|_| by_customer),
+            subscription: event.subscription.as_ref().filter(|_| by_customer),
+            plan: plan.map_or("", |plan| plan.as_str()),
+            dimension,
+            test: event.test,
+        }
+    }
+
+    /// The bucket of a longer grain that this one is part of.
+    fn within(&self, grain: Grain) -> Self {
+        Self {
+            grain,
+            start: self.start.floor_to(grain.span_us()),
+            ..self.clone()
+        }
+    }
+
+    fn into_key(self) -> BucketKey {
+        BucketKey {
+            family: self.family,
+            grain: self.grain,
+            start: self.start,
+            api: self.api.clone(),
+            organization: self.organization.cloned(),
+            subscription: self.subscription.cloned(),
+            plan: self.plan.to_owned(),
+            dimension: match self.dimension {
+                Dimension::Text(text) => text.to_owned(),
+                Dimension::Status(status) => status.to_string(),
+                Dimension::Made(text) => text,
+            },
+            test: self.test,
+        }
+    }
+}
+
+type Buckets<'e> = HashMap<Name<'e>, Sums>;
+
 /// Folds events; the same events in any grouping give the same sums.
 #[must_use]
-pub fn fold<'a>(
-    events: impl IntoIterator<Item = &'a UsageEvent>,
+pub fn fold<'e>(
+    events: impl IntoIterator<Item = &'e UsageEvent>,
     labels: &mut LabelValues,
 ) -> Folded {
-    let mut buckets: HashMap<BucketKey, Sums> = HashMap::new();
-    let mut periods: BTreeMap<(PeriodScope, Timestamp), u64> = BTreeMap::new();
+    let mut buckets = Buckets::new();
+    let mut periods: HashMap<(PeriodScope, Timestamp), u64> = HashMap::new();
     let mut totals = OutcomeTotals::default();
     for event in events {
         add_to_buckets(event, labels, &mut buckets);
-        for (scope, start) in periods_of(event) {
-            let sum = periods.entry((scope, start)).or_default();
+        for period in periods_of(event) {
+            let sum = periods.entry(period).or_default();
             *sum = sum.saturating_add(event.units);
         }
         totals.add(event.outcome, event.units);
     }
+    for (grain, longer) in [(Grain::Minute, Grain::Hour), (Grain::Hour, Grain::Day)] {
+        add_to_longer(&mut buckets, grain, longer);
+    }
     let mut buckets: Vec<UsageBucket> = buckets
         .into_iter()
-        .map(|(key, sums)| UsageBucket {
-            key,
+        .map(|(name, sums)| UsageBucket {
+            key: name.into_key(),
             counts: sums.counts,
             latency: sums.latency,
         })
         .collect();
     buckets.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+    let mut periods: Vec<PeriodUnits> = periods
+        .into_iter()
+        .map(|((scope, start), units)| PeriodUnits {
+            scope,
+            start,
+            units,
+        })
+        .collect();
+    periods.sort_unstable_by(|a, b| (&a.scope, a.start).cmp(&(&b.scope, b.start)));
     Folded {
         buckets,
-        periods: periods
-            .into_iter()
-            .map(|((scope, start), units)| PeriodUnits {
-                scope,
-                start,
-                units,
-            })
-            .collect(),
+        periods,
         totals,
     }
 }
@@ -137,53 +222,52 @@ pub(crate) fn periods_of(event: &UsageEvent) -> impl Iterator<Item = (PeriodScop
     subscription.into_iter().chain(key).filter(move |_| charged)
 }
 
-fn add_to_buckets(
-    event: &UsageEvent,
-    labels: &mut LabelValues,
-    buckets: &mut HashMap<BucketKey, Sums>,
-) {
+/// Adds an event to the shortest bucket of each family; [`add_to_longer`] does the rest.
+fn add_to_buckets<'e>(event: &'e UsageEvent, labels: &mut LabelValues, buckets: &mut Buckets<'e>) {
     let counts = Counts::of(event);
-    let mut add = |family: Family, grain: Grain, dimension: String| {
-        let sums = buckets
-            .entry(key_of(event, family, grain, dimension))
-            .or_default();
+    let mut add = |family: Family, grain: Grain, dimension: Dimension<'e>| {
+        let name = Name::of(event, family, grain, dimension);
+        let sums = buckets.entry(name).or_default();
         sums.counts.add(&counts);
         if matches!(family, Family::Route | Family::Api) {
-            let latency = sums.latency.get_or_insert_with(LatencySketch::new);
+            let latency = sums.latency.get_or_insert_default();
             if event.outcome == Outcome::Forwarded {
                 latency.add(event.latency_us);
             }
         }
     };
-    add(Family::Route, Grain::Minute, event.route.to_string());
-    add(Family::Route, Grain::Hour, event.route.to_string());
-    add(Family::Key, Grain::Hour, key_name(event));
-    add(Family::Status, Grain::Hour, event.status.to_string());
-    add(Family::Country, Grain::Hour, country_name(event));
-    add(Family::Api, Grain::Hour, String::new());
-    add(Family::Api, Grain::Day, String::new());
+    let key = event.key.as_ref().map_or("", |key| key.as_str());
+    // No country is an empty text; a code that is no text is told as questions tell it.
+    let country = match event.country.as_ref().map(|code| std::str::from_utf8(code)) {
+        Some(Err(_)) => Dimension::Made(country_name(event)),
+        Some(Ok(code)) => Dimension::Text(code),
+        None => Dimension::Text(""),
+    };
+    add(Family::Route, Grain::Minute, Dimension::Text(&event.route));
+    add(Family::Key, Grain::Hour, Dimension::Text(key));
+    add(Family::Status, Grain::Hour, Dimension::Status(event.status));
+    add(Family::Country, Grain::Hour, country);
+    add(Family::Api, Grain::Hour, Dimension::Text(""));
     for label in &event.labels {
-        add(Family::Label, Grain::Hour, labels.admit(event.at, label));
+        let value = Dimension::Made(labels.admit(event.at, label));
+        add(Family::Label, Grain::Hour, value);
     }
 }
 
-fn key_of(event: &UsageEvent, family: Family, grain: Grain, dimension: String) -> BucketKey {
-    let by_customer = family != Family::Api;
-    let plan = match (&event.plan, family) {
-        (Some(plan), Family::Route) => plan.as_str().to_owned(),
-        _ => String::new(),
+/// Adds up buckets into those of a longer grain, for the families that keep both.
+fn add_to_longer(buckets: &mut Buckets<'_>, grain: Grain, longer: Grain) {
+    let family = if longer == Grain::Hour {
+        Family::Route
+    } else {
+        Family::Api
     };
-    BucketKey {
-        family,
-        grain,
-        start: event.at.floor_to(grain.span_us()),
-        api: event.api.clone(),
-        organization: event.organization.clone().filter(|_| by_customer),
-        subscription: event.subscription.clone().filter(|_| by_customer),
-        plan,
-        dimension,
-        test: event.test,
+    let mut sums = Buckets::new();
+    for (name, part) in &*buckets {
+        if name.family == family && name.grain == grain {
+            sums.entry(name.within(longer)).or_default().merge(part);
+        }
     }
+    buckets.extend(sums);
 }
 
 /// The key's id; empty without one.

@@ -142,7 +142,8 @@ CREATE TABLE usage_key_use (
     PRIMARY KEY (key, subscription)
 ) STRICT, WITHOUT ROWID;
 
--- An organization or subscription that a bucket does not have is '', so that names are unique.
+-- Names of buckets. An organization or subscription that a bucket does not have is '', so that
+-- names are unique.
 CREATE TABLE usage_buckets (
     bucket INTEGER PRIMARY KEY,
     grain TEXT NOT NULL,
@@ -153,7 +154,18 @@ CREATE TABLE usage_buckets (
     subscription TEXT NOT NULL,
     plan TEXT NOT NULL,
     dimension TEXT NOT NULL,
-    test INTEGER NOT NULL,
+    test INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX usage_buckets_by_name ON usage_buckets
+    (grain, family, start, api, organization, subscription, plan, dimension, test);
+CREATE INDEX usage_buckets_by_subscription ON usage_buckets (subscription, grain, family, start);
+CREATE INDEX usage_buckets_by_organization ON usage_buckets (organization, grain, family, start);
+CREATE INDEX usage_buckets_by_dimension ON usage_buckets (dimension, grain, family, start);
+
+-- What the bucket holds, apart from its name: these rows are written again and again, so they are
+-- small and lie close together.
+CREATE TABLE usage_bucket_sums (
+    bucket INTEGER PRIMARY KEY,
     requests INTEGER NOT NULL,
     units INTEGER NOT NULL,
     denied INTEGER NOT NULL,
@@ -167,11 +179,6 @@ CREATE TABLE usage_buckets (
     latency_max_us INTEGER NOT NULL,
     latency BLOB
 ) STRICT;
-CREATE UNIQUE INDEX usage_buckets_by_name ON usage_buckets
-    (grain, family, start, api, organization, subscription, plan, dimension, test);
-CREATE INDEX usage_buckets_by_subscription ON usage_buckets (subscription, grain, family, start);
-CREATE INDEX usage_buckets_by_organization ON usage_buckets (organization, grain, family, start);
-CREATE INDEX usage_buckets_by_dimension ON usage_buckets (dimension, grain, family, start);
 
 -- scope is 'subscription' or 'key' (a key's family).
 CREATE TABLE usage_periods (

@@ -2,6 +2,8 @@
 //!
 //! The writer never checkpoints on its own: that would make single commits slow.
 
+use std::fs::File;
+use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::time::Duration;
 
@@ -40,9 +42,37 @@ pub(crate) fn open_reader(path: &Path, options: &Options) -> Worked<Connection> 
     Ok(connection)
 }
 
-/// The connection that checkpoints.
-pub(crate) fn open_checkpointer(path: &Path) -> Worked<Connection> {
-    open(path, CHECKPOINT_WAIT_MS)
+/// What copies the log into the database.
+pub(crate) struct Checkpointer {
+    connection: Connection,
+    /// Never closed: closing any descriptor of a file drops all locks that the process holds on it
+    /// (POSIX), those of every connection too. Locks end with the process.
+    file: ManuallyDrop<File>,
+}
+
+impl Checkpointer {
+    pub(crate) fn open(path: &Path) -> Worked<Self> {
+        Ok(Self {
+            connection: open(path, CHECKPOINT_WAIT_MS)?,
+            file: ManuallyDrop::new(File::open(path).map_err(Failure::File)?),
+        })
+    }
+
+    /// Copies the log into the database, and lets the log begin anew instead of growing.
+    ///
+    /// Most of it happens while writing goes on: pages are copied and brought to disk, twice, as
+    /// copying takes a while and the log grows meanwhile. Then the writer waits for the little that
+    /// is left. Where a reader still needs the log, that step does nothing and the next call tries
+    /// again.
+    pub(crate) fn checkpoint(&self) -> Worked<()> {
+        let run = |text: &str| self.connection.query_row(text, (), |_| Ok(()));
+        for _ in 0..2 {
+            run("PRAGMA wal_checkpoint(PASSIVE)")?;
+            // SQLite would do this with the writer locked out.
+            self.file.sync_data().map_err(Failure::File)?;
+        }
+        Ok(run("PRAGMA wal_checkpoint(RESTART)")?)
+    }
 }
 
 fn open(path: &Path, busy_timeout_ms: u64) -> Worked<Connection> {

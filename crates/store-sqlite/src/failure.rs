@@ -23,6 +23,8 @@ pub(crate) enum Failure {
     Stopped,
     /// A thread could not be started.
     Thread(std::io::Error),
+    /// The file could not be opened or brought to disk.
+    File(std::io::Error),
 }
 
 impl Failure {
@@ -44,7 +46,9 @@ impl Failure {
             Self::Stopped => {
                 StoreError::caused(StoreErrorKind::Unavailable, entity, "the store is closed")
             }
-            Self::Thread(error) => StoreError::caused(StoreErrorKind::Unavailable, entity, error),
+            Self::Thread(error) | Self::File(error) => {
+                StoreError::caused(StoreErrorKind::Unavailable, entity, error)
+            }
         }
     }
 }

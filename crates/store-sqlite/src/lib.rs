@@ -27,11 +27,12 @@ mod sql;
 mod threads;
 mod tokens;
 mod usage;
+mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
 
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Transaction};
 use tokio::sync::oneshot;
 use tollgate_store::{Entity, StoreResult};
 
@@ -40,6 +41,7 @@ pub use options::Options;
 use failure::{Failure, Worked};
 use queue::{Job, Lane, Queue};
 use threads::Threads;
+use writer::Writer;
 
 /// Tells a long read whether anybody still waits for it.
 type Gone<'a> = &'a dyn Fn() -> bool;
@@ -47,8 +49,8 @@ type Gone<'a> = &'a dyn Fn() -> bool;
 /// A store in one SQLite file. Dropping it ends its threads once they have done what waits.
 #[derive(Debug)]
 pub struct SqliteStore {
-    writes: Arc<Queue>,
-    reads: Arc<Queue>,
+    writes: Arc<Queue<Writer>>,
+    reads: Arc<Queue<Connection>>,
     threads: Threads,
 }
 
@@ -66,7 +68,7 @@ impl SqliteStore {
     fn open_inner(path: &Path, options: &Options) -> Worked<Self> {
         let mut writer = connection::open_writer(path, options)?;
         migrate::migrate(&mut writer)?;
-        let checkpointer = connection::open_checkpointer(path)?;
+        let checkpointer = connection::Checkpointer::open(path)?;
         let readers = (0..options.readers.max(1))
             .map(|_| connection::open_reader(path, options))
             .collect::<Worked<Vec<Connection>>>()?;
@@ -91,10 +93,19 @@ impl SqliteStore {
         T: Send + 'static,
         F: FnOnce(&Transaction<'_>) -> Worked<T> + Send + 'static,
     {
+        self.run(lane, entity, |writer| writer.transact(work)).await
+    }
+
+    /// Runs `work` on the writing thread.
+    async fn run<T, F>(&self, lane: Lane, entity: Entity, work: F) -> StoreResult<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Writer) -> Worked<T> + Send + 'static,
+    {
         let (answer, answered) = oneshot::channel();
-        let job: Job = Box::new(move |connection| {
+        let job: Job<Writer> = Box::new(move |writer| {
             // A caller that has gone away needs no answer.
-            drop(answer.send(transact(connection, work)));
+            drop(answer.send(work(writer)));
         });
         self.writes
             .try_push(lane, job)
@@ -110,7 +121,7 @@ impl SqliteStore {
         F: FnOnce(&Connection, Gone<'_>) -> Worked<T> + Send + 'static,
     {
         let (answer, answered) = oneshot::channel();
-        let job: Job = Box::new(move |connection| {
+        let job: Job<Connection> = Box::new(move |connection| {
             if !answer.is_closed() {
                 let done = work(connection, &|| answer.is_closed());
                 drop(answer.send(done));
@@ -130,14 +141,4 @@ impl Drop for SqliteStore {
         self.reads.close();
         self.threads.join();
     }
-}
-
-fn transact<T, F>(connection: &mut Connection, work: F) -> Worked<T>
-where
-    F: FnOnce(&Transaction<'_>) -> Worked<T>,
-{
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let done = work(&transaction)?;
-    transaction.commit()?;
-    Ok(done)
 }

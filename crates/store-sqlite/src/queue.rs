@@ -2,13 +2,11 @@
 
 use std::collections::VecDeque;
 
-use parking_lot::{Condvar, Mutex};
-use rusqlite::Connection;
-
 use crate::failure::{Failure, Worked};
+use parking_lot::{Condvar, Mutex};
 
-/// Work for a thread that holds a connection. Dropping it tells its caller that it was not done.
-pub(crate) type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+/// Work for a thread that holds `C`. Dropping it tells its caller that it was not done.
+pub(crate) type Job<C> = Box<dyn FnOnce(&mut C) + Send>;
 
 /// How urgent work is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,21 +18,30 @@ pub(crate) enum Lane {
 }
 
 /// What waits for a thread.
-pub(crate) struct Queue {
-    waiting: Mutex<Waiting>,
+pub(crate) struct Queue<C> {
+    waiting: Mutex<Waiting<C>>,
     changed: Condvar,
     commands_max: usize,
     batches_max: usize,
 }
 
-#[derive(Default)]
-struct Waiting {
-    commands: VecDeque<Job>,
-    batches: VecDeque<Job>,
+struct Waiting<C> {
+    commands: VecDeque<Job<C>>,
+    batches: VecDeque<Job<C>>,
     closed: bool,
 }
 
-impl Queue {
+impl<C> Default for Waiting<C> {
+    fn default() -> Self {
+        Self {
+            commands: VecDeque::new(),
+            batches: VecDeque::new(),
+            closed: false,
+        }
+    }
+}
+
+impl<C> Queue<C> {
     pub(crate) fn new(commands_max: usize, batches_max: usize) -> Self {
         Self {
             waiting: Mutex::default(),
@@ -45,7 +52,7 @@ impl Queue {
     }
 
     /// Adds work; never waits.
-    pub(crate) fn try_push(&self, lane: Lane, job: Job) -> Worked<()> {
+    pub(crate) fn try_push(&self, lane: Lane, job: Job<C>) -> Worked<()> {
         let mut waiting = self.waiting.lock();
         if waiting.closed {
             return Err(Failure::Stopped);
@@ -63,7 +70,7 @@ impl Queue {
     }
 
     /// The next work, waiting for it; `None` once the queue is closed and empty.
-    pub(crate) fn pop(&self) -> Option<Job> {
+    pub(crate) fn pop(&self) -> Option<Job<C>> {
         let mut waiting = self.waiting.lock();
         loop {
             let command = waiting.commands.pop_front();
@@ -75,6 +82,11 @@ impl Queue {
             }
             self.changed.wait(&mut waiting);
         }
+    }
+
+    /// Whether somebody waits for a command.
+    pub(crate) fn has_commands(&self) -> bool {
+        !self.waiting.lock().commands.is_empty()
     }
 
     /// Takes no more work; what waits is still done.
@@ -96,7 +108,7 @@ impl Queue {
     }
 }
 
-impl std::fmt::Debug for Queue {
+impl<C> std::fmt::Debug for Queue<C> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let waiting = self.waiting.lock();
         f.debug_struct("Queue")
@@ -111,9 +123,11 @@ impl std::fmt::Debug for Queue {
 mod tests {
     use std::sync::mpsc::{SyncSender, sync_channel};
 
+    use rusqlite::Connection;
+
     use super::*;
 
-    fn says(name: &'static str, to: &SyncSender<&'static str>) -> Job {
+    fn says(name: &'static str, to: &SyncSender<&'static str>) -> Job<Connection> {
         let to = to.clone();
         Box::new(move |_| to.send(name).unwrap())
     }

@@ -50,7 +50,11 @@ pub(crate) mod settings {
 
 /// Usage.
 pub(crate) mod usage {
-    pub(crate) const ADD_BUCKET: &str = include_str!("../queries/usage/add_bucket.sql");
+    pub(crate) const DATA_VERSION: &str = include_str!("../queries/usage/data_version.sql");
+    pub(crate) const DROP_MINUTE_SUMS: &str = include_str!("../queries/usage/drop_minute_sums.sql");
+    pub(crate) const FIND_BUCKET: &str = include_str!("../queries/usage/find_bucket.sql");
+    pub(crate) const INSERT_BUCKET: &str = include_str!("../queries/usage/insert_bucket.sql");
+    pub(crate) const PUT_BUCKET_SUMS: &str = include_str!("../queries/usage/put_bucket_sums.sql");
     pub(crate) const ADD_PERIOD: &str = include_str!("../queries/usage/add_period.sql");
     pub(crate) const ADD_SCOPE_TOTAL: &str = include_str!("../queries/usage/add_scope_total.sql");
     pub(crate) const ADD_STREAM_TOTALS: &str =
@@ -59,8 +63,6 @@ pub(crate) mod usage {
         include_str!("../queries/usage/all_high_water_marks.sql");
     pub(crate) const DROP_MINUTE_BUCKETS: &str =
         include_str!("../queries/usage/drop_minute_buckets.sql");
-    pub(crate) const FIND_BUCKET_LATENCY: &str =
-        include_str!("../queries/usage/find_bucket_latency.sql");
     pub(crate) const FIND_LAST_RECORD: &str = include_str!("../queries/usage/find_last_record.sql");
     pub(crate) const FIND_SLICE_END: &str = include_str!("../queries/usage/find_slice_end.sql");
     pub(crate) const FIND_MARK: &str = include_str!("../queries/usage/find_mark.sql");

@@ -9,9 +9,12 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
 use rusqlite::Connection;
+use tollgate_store::Entity;
 
+use crate::connection::Checkpointer;
 use crate::failure::{Failure, Worked};
 use crate::queue::Queue;
+use crate::writer::Writer;
 
 /// Pages in the log from which on it is checkpointed (32 MiB). Pages that many batches change are
 /// copied into the database once per checkpoint, so this is not small.
@@ -25,10 +28,13 @@ pub(crate) struct Threads {
 
 impl Threads {
     /// Starts the thread that checkpoints when it is sent the log's size.
-    pub(crate) fn start_checkpointer(&mut self, connection: Connection) -> Worked<SyncSender<i32>> {
+    pub(crate) fn start_checkpointer(
+        &mut self,
+        checkpointer: Checkpointer,
+    ) -> Worked<SyncSender<i32>> {
         let (nudge, nudged) = sync_channel(1);
         self.start("store-checkpoint", move || {
-            checkpoint_when_nudged(&connection, &nudged);
+            checkpoint_when_nudged(&checkpointer, &nudged);
         })?;
         Ok(nudge)
     }
@@ -37,7 +43,7 @@ impl Threads {
     pub(crate) fn start_writer(
         &mut self,
         mut connection: Connection,
-        queue: &Arc<Queue>,
+        queue: &Arc<Queue<Writer>>,
         nudge: SyncSender<i32>,
     ) -> Worked<()> {
         let log_pages = Arc::new(AtomicI32::new(0));
@@ -47,10 +53,11 @@ impl Threads {
             Ok(())
         }))?;
         let queue = Arc::clone(queue);
+        let mut writer = Writer::new(connection);
         self.start("store-writer", move || {
             let queue = AbandonedAtEnd(queue);
             while let Some(job) = queue.0.pop() {
-                job(&mut connection);
+                job(&mut writer);
                 let pages = log_pages.swap(0, Ordering::Relaxed);
                 if pages >= LOG_PAGES_CHECKPOINT {
                     // Where one nudge waits already, another adds nothing.
@@ -65,7 +72,7 @@ impl Threads {
         &mut self,
         n: usize,
         mut connection: Connection,
-        queue: &Arc<Queue>,
+        queue: &Arc<Queue<Connection>>,
     ) -> Worked<()> {
         let queue = Arc::clone(queue);
         self.start(&format!("store-read-{n}"), move || {
@@ -93,28 +100,21 @@ impl Threads {
     }
 }
 
-struct AbandonedAtEnd(Arc<Queue>);
+struct AbandonedAtEnd<C>(Arc<Queue<C>>);
 
-impl Drop for AbandonedAtEnd {
+impl<C> Drop for AbandonedAtEnd<C> {
     fn drop(&mut self) {
         self.0.abandon();
     }
 }
 
-fn checkpoint_when_nudged(connection: &Connection, nudged: &Receiver<i32>) {
+fn checkpoint_when_nudged(checkpointer: &Checkpointer, nudged: &Receiver<i32>) {
     for log_pages in nudged {
-        if let Err(error) = checkpoint(connection) {
+        if let Err(error) = checkpointer.checkpoint() {
+            let error = error.about(Entity::Database);
             tracing::warn!(%error, log_pages, "the store's log was not checkpointed");
         }
     }
-}
-
-fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
-    // Most is copied while writing goes on; then the writer waits for the little that it added
-    // meanwhile, so that the log begins anew instead of growing. Where a reader still needs the
-    // log, that step does nothing and the next nudge tries again.
-    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", (), |_| Ok(()))?;
-    connection.query_row("PRAGMA wal_checkpoint(RESTART)", (), |_| Ok(()))
 }
 
 #[cfg(test)]
@@ -127,7 +127,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store.db");
         let mut writer = connection::open_writer(&path, &Options::default()).unwrap();
-        let checkpointer = connection::open_checkpointer(&path).unwrap();
+        let checkpointer = Checkpointer::open(&path).unwrap();
         let pages = Arc::new(AtomicI32::new(0));
         let seen = Arc::clone(&pages);
         writer
@@ -143,7 +143,7 @@ mod tests {
         }
         let grown = pages.load(Ordering::Relaxed);
         assert!(grown > 100, "the writer does not checkpoint on its own");
-        checkpoint(&checkpointer).unwrap();
+        checkpointer.checkpoint().unwrap();
         writer.execute_batch(add).unwrap();
         assert!(pages.load(Ordering::Relaxed) < grown);
     }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
-use tollgate_model::{KeyId, SubscriptionId, UsageEvent};
+use tollgate_model::{Family, Grain, KeyId, SubscriptionId, Timestamp, UsageEvent};
 use tollgate_store::conformance::Checked;
 use tollgate_store::testing::{after, api_key, batch, event, full_event, new_key, stream};
 use tollgate_store::{
-    CatalogChange, CatalogStore, Effects, KeyStore, RecordOrder, RecordQuery, SettingsStore,
-    StoreErrorKind, StoreResult, UsageStore,
+    BucketQuery, CatalogChange, CatalogStore, Effects, KeyStore, RecordOrder, RecordQuery,
+    SettingsStore, StoreErrorKind, StoreResult, UsageStore,
 };
 use tollgate_store_sqlite::{Options, SqliteStore};
 
@@ -237,5 +237,79 @@ async fn a_keys_records_are_found_whatever_subscriptions_they_name() -> Checked 
         let found = store.list_records(&query).await?.items.len();
         assert_eq!(found, n as usize + 1);
     }
+    Ok(())
+}
+
+async fn api_requests(store: &SqliteStore) -> StoreResult<(u64, u64)> {
+    let (totals, _) = store.ledger_totals().await?;
+    Ok((totals.record_requests, totals.bucket_requests))
+}
+
+#[tokio::test]
+async fn buckets_that_two_processes_add_to_in_turn_hold_what_both_added() -> Checked {
+    let folder = tempfile::tempdir()?;
+    let stores = [open(&folder)?, open(&folder)?];
+    for round in 0..6u32 {
+        for (thread, store) in (0u16..).zip(&stores) {
+            let events = vec![event(round), event(round + 100)];
+            let first = u64::from(round) * 2;
+            store.ingest(batch(stream(thread), first, events)).await?;
+            let all = u64::from(round) * 4 + u64::from(thread) * 2 + 2;
+            assert_eq!(api_requests(store).await?, (all, all));
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_batch_that_fails_half_way_adds_nothing_to_buckets_that_are_remembered() -> Checked {
+    let folder = tempfile::tempdir()?;
+    let store = open(&folder)?;
+    store.ingest(batch(stream(0), 0, vec![event(0)])).await?;
+    // Fails where all buckets of the transaction have been written already.
+    beside(&folder)?.execute_batch(
+        "CREATE TRIGGER fails BEFORE INSERT ON usage_stream_totals
+         BEGIN SELECT RAISE(ABORT, 'on purpose'); END",
+    )?;
+    let again = || batch(stream(0), 1, vec![event(1), event(2)]);
+    assert!(store.ingest(again()).await.is_err());
+    assert_eq!(api_requests(&store).await?, (1, 1));
+    beside(&folder)?.execute_batch("DROP TRIGGER fails")?;
+    store.ingest(again()).await?;
+    assert_eq!(api_requests(&store).await?, (3, 3));
+    Ok(())
+}
+
+#[tokio::test]
+async fn minute_buckets_that_were_dropped_begin_anew() -> Checked {
+    let folder = tempfile::tempdir()?;
+    let store = open(&folder)?;
+    let minutes = || async {
+        let found = store
+            .list_buckets(&BucketQuery {
+                family: Family::Route,
+                grain: Grain::Minute,
+                from: Timestamp(0),
+                to: after(1_000_000),
+                api: None,
+                organization: None,
+                subscription: None,
+                plan: None,
+                dimension: None,
+                include_test: true,
+                merge_starts: false,
+            })
+            .await?;
+        let requests = found.iter().map(|bucket| bucket.counts.requests);
+        StoreResult::Ok(requests.collect::<Vec<u64>>())
+    };
+    store
+        .ingest(batch(stream(0), 0, vec![event(0), event(1)]))
+        .await?;
+    assert_eq!(minutes().await?, [2]);
+    store.drop_minute_buckets(after(60)).await?;
+    assert!(minutes().await?.is_empty());
+    store.ingest(batch(stream(0), 2, vec![event(2)])).await?;
+    assert_eq!(minutes().await?, [1]);
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! Usage: records, buckets, units by period, and how far each gateway's journal was taken in.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use tollgate_model::{
     ApiId, EventId, Family, Grain, KeyId, NodeId, OrganizationId, Outcome, PlanId, Sequence,
@@ -249,13 +251,24 @@ pub struct LedgerTotals {
 /// Usage.
 #[async_trait]
 pub trait UsageStore: Send + Sync {
-    /// Takes in a batch: inserts its records, adds its buckets and periods, moves the keys'
-    /// `last_used_at`, the stream's totals and its high-water mark, all or nothing.
+    /// Takes in batches in the order given: inserts their records, adds their buckets and periods,
+    /// moves the keys' `last_used_at`, the streams' totals and their high-water marks. Takes at
+    /// least the first and as many of the others as suits the store, all in one transaction; the
+    /// answer is how many. A batch behind the first that does not begin at its stream's mark ends
+    /// the run, and so may anything else that waits for the store.
     ///
     /// # Errors
-    /// `Conflict` when `first` is not the stream's high-water mark (0 for an unknown stream):
-    /// nothing was taken in; read the mark and cut the batch anew.
-    async fn ingest(&self, batch: IngestBatch) -> StoreResult<()>;
+    /// `Conflict` when `first` of the first batch is not its stream's high-water mark (0 for an
+    /// unknown stream): read the mark and cut anew. After any error nothing was taken in.
+    async fn ingest_some(&self, batches: Vec<Arc<IngestBatch>>) -> StoreResult<usize>;
+
+    /// Takes in one batch, all or nothing.
+    ///
+    /// # Errors
+    /// As [`UsageStore::ingest_some`].
+    async fn ingest(&self, batch: IngestBatch) -> StoreResult<()> {
+        self.ingest_some(vec![Arc::new(batch)]).await.map(drop)
+    }
 
     /// The marks of one gateway's streams, all epochs.
     async fn high_water_marks(&self, node: &NodeId) -> StoreResult<Vec<HighWaterMark>>;

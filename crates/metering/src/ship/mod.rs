@@ -3,8 +3,9 @@
 //! **How.** The store's high-water mark of a stream is the truth. A batch begins at it, and the
 //! store moves it in the batch's own transaction: a batch whose answer was lost is refused with
 //! `Conflict` when it is sent again, the mark is read anew, and shipping goes on behind it. Old
-//! epochs are drained before the present one, whose streams take turns batch by batch; one batch is
-//! in flight.
+//! epochs are drained before the present one, whose streams take turns batch by batch. The store is
+//! offered several batches at once and takes in as many as suit it; while it does, those behind
+//! them are read and folded. Nothing more is in flight.
 //!
 //! **When.** The journal's notice wakes the loop; a short linger lets a few more events join the
 //! batch; a fallback wakes it even without notice.
@@ -38,6 +39,8 @@ pub struct ShipOptions {
     pub batch_events_max: usize,
     /// Most journal bytes of a batch.
     pub batch_bytes_max: usize,
+    /// Most batches that the store is offered at once; as many are read ahead.
+    pub batches_at_once_max: usize,
     /// How long to let events gather after the journal's notice, in microseconds.
     pub linger_us: u64,
     /// How long to sleep at most without notice, in microseconds.
@@ -55,6 +58,7 @@ impl Default for ShipOptions {
         Self {
             batch_events_max: 1_000,
             batch_bytes_max: 4 << 20,
+            batches_at_once_max: 10,
             linger_us: 20_000,
             idle_us: 150_000,
             backoff_min_us: 50_000,
@@ -88,11 +92,11 @@ pub struct ShipStatus {
 pub struct Shipper {
     source: Arc<dyn BatchSource>,
     store: Arc<dyn UsageStore>,
-    ingest: Ingest,
+    ingest: Arc<Ingest>,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdGen>,
     options: ShipOptions,
-    /// Held over a whole pass: one batch is in flight.
+    /// Held over a whole pass: one run of batches is in flight.
     marks: tokio::sync::Mutex<Option<Marks>>,
     progress: Mutex<Progress>,
     /// Events refused since the last one that went through.
@@ -125,7 +129,7 @@ impl Shipper {
         options: ShipOptions,
     ) -> Self {
         Self {
-            ingest: Ingest::new(store.clone(), clock.clone()),
+            ingest: Arc::new(Ingest::new(clock.clone())),
             source,
             store,
             clock,

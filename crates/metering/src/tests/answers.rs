@@ -36,7 +36,7 @@ async fn metering_of(events: &[UsageEvent]) -> Metering {
 /// Takes the events in, a few at a time, and forgets minute buckets that are past their keep.
 async fn metering_over(store: Arc<dyn UsageStore>, events: &[UsageEvent]) -> Metering {
     let clock = SetClock::at(NOW);
-    let ingest = Ingest::new(store.clone(), clock.clone());
+    let ingest = Ingest::new(clock.clone());
     let mut next = 0;
     for part in events.chunks(23) {
         let taken: Vec<IngestedEvent> = (next..)
@@ -47,10 +47,8 @@ async fn metering_over(store: Arc<dyn UsageStore>, events: &[UsageEvent]) -> Met
             })
             .collect();
         let end = next + part.len() as u64;
-        ingest
-            .take(&stream(1, 0), Sequence(next), Sequence(end), taken)
-            .await
-            .unwrap();
+        let batch = ingest.prepare(stream(1, 0), Sequence(next), Sequence(end), taken);
+        store.ingest(batch).await.unwrap();
         next = end;
     }
     MinuteRetention::new(store.clone(), clock.clone())

@@ -9,7 +9,7 @@ use super::{CountingIds, FakeJournal, NOW, SetClock, node, stream};
 use crate::{MeteringError, ShipOptions, Shipper};
 use async_trait::async_trait;
 use tollgate_model::{EventId, NodeId, RequestId, Sequence, StreamId, Timestamp, UsageBucket};
-use tollgate_model::{Outcome, UsageEvent};
+use tollgate_model::{Family, Grain, Outcome, UsageEvent};
 use tollgate_store::{
     BucketQuery, Entity, HighWaterMark, IngestBatch, LedgerTotals, MemoryStore, Page, PeriodScope,
     PeriodUnits, RecordOrder, RecordQuery, StoreError, StoreErrorKind, StoreResult, UsageRecord,
@@ -38,7 +38,9 @@ struct FaultyStore {
 
 #[async_trait]
 impl UsageStore for FaultyStore {
-    async fn ingest(&self, batch: IngestBatch) -> StoreResult<()> {
+    async fn ingest_some(&self, batches: Vec<Arc<IngestBatch>>) -> StoreResult<usize> {
+        // Takes in two at once at most, so that what was read ahead is offered again.
+        let some: Vec<Arc<IngestBatch>> = batches.into_iter().take(2).collect();
         self.batches.fetch_add(1, Ordering::Relaxed);
         let failed = |kind| Err(StoreError::new(kind, Entity::Usage));
         if self.away.load(Ordering::Relaxed) {
@@ -47,7 +49,8 @@ impl UsageStore for FaultyStore {
         let poisoned = {
             let poison = self.poison.lock().unwrap();
             let bad = |path: &str| poison.contains(&path);
-            batch.events.iter().any(|taken| bad(&taken.event.path))
+            let mut events = some.iter().flat_map(|batch| &batch.events);
+            events.any(|taken| bad(&taken.event.path))
         };
         if poisoned {
             return failed(StoreErrorKind::Corrupt);
@@ -56,10 +59,10 @@ impl UsageStore for FaultyStore {
         match fault {
             Some(Fault::Before(kind)) => failed(kind),
             Some(Fault::After) => {
-                self.inner.ingest(batch).await?;
+                self.inner.ingest_some(some).await?;
                 failed(StoreErrorKind::Unavailable)
             }
-            None => self.inner.ingest(batch).await,
+            None => self.inner.ingest_some(some).await,
         }
     }
 
@@ -216,6 +219,57 @@ async fn a_batch_whose_answer_was_lost_is_counted_once() {
     world.shipper.flush().await.unwrap();
     assert_eq!(world.paths().await, ["/a", "/b"]);
     assert_eq!(world.mark(&stream(1, 0)).await, Sequence(2));
+}
+
+#[tokio::test]
+async fn ten_answers_lost_in_a_row_change_no_record_bucket_or_sum() {
+    let world = World::new();
+    let paths = numbered(300);
+    let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+    for (thread, paths) in (0..).zip(paths.chunks(100)) {
+        world.append(&stream(1, thread), paths);
+    }
+    world
+        .store
+        .faults
+        .lock()
+        .unwrap()
+        .extend([Fault::After; 10]);
+    world.shipper.flush().await.unwrap();
+    assert_eq!(world.paths().await, paths);
+    let (sums, marks) = world.store.ledger_totals().await.unwrap();
+    let totals: u64 = marks.iter().flat_map(|mark| mark.totals.events).sum();
+    let requests = [
+        sums.record_requests,
+        sums.bucket_requests,
+        sums.route_bucket_requests,
+        totals,
+    ];
+    assert_eq!(requests, [300; 4]);
+    let fresh = World::new();
+    for (stream, entries) in &*world.journal.streams.lock().unwrap() {
+        let mut streams = fresh.journal.streams.lock().unwrap();
+        streams.insert(stream.clone(), entries.clone());
+    }
+    fresh.shipper.flush().await.unwrap();
+    assert_eq!(api_hours(&fresh).await, api_hours(&world).await);
+}
+
+async fn api_hours(world: &World) -> Vec<UsageBucket> {
+    let query = BucketQuery {
+        family: Family::Api,
+        grain: Grain::Hour,
+        from: Timestamp(0),
+        to: Timestamp(i64::MAX),
+        api: None,
+        organization: None,
+        subscription: None,
+        plan: None,
+        dimension: None,
+        include_test: true,
+        merge_starts: false,
+    };
+    world.store.list_buckets(&query).await.unwrap()
 }
 
 #[tokio::test]

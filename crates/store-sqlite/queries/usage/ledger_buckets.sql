@@ -1,1 +1,2 @@
-SELECT requests, units FROM usage_buckets WHERE grain = 'hour' AND family = ?1
+SELECT requests, units FROM usage_buckets JOIN usage_bucket_sums USING (bucket)
+WHERE grain = 'hour' AND family = ?1

@@ -5,6 +5,7 @@ SELECT
     errors, client_errors, server_errors, bytes_in, bytes_out, latencies, latency_sum_us,
     latency_max_us, latency
 FROM usage_buckets /*index*/
+    JOIN usage_bucket_sums USING (bucket)
 WHERE grain = ?1 AND family = ?2 AND start >= ?3 AND start < ?4
     /*path*/
     AND (?5 IS NULL OR api = ?5)

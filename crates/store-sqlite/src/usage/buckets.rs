@@ -131,7 +131,16 @@ fn read_bucket(row: &Row<'_>, query: &BucketQuery) -> Worked<UsageBucket> {
         dimension: columns.text()?.to_owned(),
         test: columns.get()?,
     };
-    let counts = Counts {
+    Ok(UsageBucket {
+        key,
+        counts: read_counts(&mut columns)?,
+        latency: read_latency(&mut columns)?,
+    })
+}
+
+/// The sums of a bucket, in the order of their columns.
+pub(super) fn read_counts(columns: &mut Columns<'_>) -> Worked<Counts> {
+    Ok(Counts {
         requests: columns.number()?,
         units: columns.number()?,
         denied: columns.number()?,
@@ -143,18 +152,17 @@ fn read_bucket(row: &Row<'_>, query: &BucketQuery) -> Worked<UsageBucket> {
         latencies: columns.number()?,
         latency_sum_us: columns.number()?,
         latency_max_us: columns.number()?,
-    };
-    let latency = match columns.optional_bytes()? {
-        None => None,
-        Some(bytes) => {
-            Some(LatencySketch::from_bytes(bytes).ok_or(Failure::Unreadable("latencies"))?)
-        }
-    };
-    Ok(UsageBucket {
-        key,
-        counts,
-        latency,
     })
+}
+
+/// The latencies of a bucket.
+pub(super) fn read_latency(columns: &mut Columns<'_>) -> Worked<Option<LatencySketch>> {
+    match columns.optional_bytes()? {
+        None => Ok(None),
+        Some(bytes) => LatencySketch::from_bytes(bytes)
+            .map(Some)
+            .ok_or(Failure::Unreadable("latencies")),
+    }
 }
 
 #[cfg(test)]

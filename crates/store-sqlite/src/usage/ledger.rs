@@ -145,17 +145,21 @@ fn sum_records(
 mod tests {
     use tollgate_store::testing::{batch, event, stream};
 
+    use std::sync::Arc;
+
     use super::*;
     use crate::usage::ingest;
+    use crate::writer::Writer;
 
     #[test]
     fn the_sum_does_not_depend_on_how_records_are_cut_into_runs() {
-        let mut connection = Connection::open_in_memory().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let open = || Connection::open(folder.path().join("store.db")).unwrap();
+        let mut connection = open();
         crate::migrate::migrate(&mut connection).unwrap();
-        let transaction = connection.transaction().unwrap();
         let taken = batch(stream(0), 0, (0..10).map(event).collect());
-        ingest::take_in(&transaction, &taken).unwrap();
-        transaction.commit().unwrap();
+        let mut writer = Writer::new(open());
+        ingest::take_in(&mut writer, &[Arc::new(taken)], &|| false).unwrap();
         let whole = sum(&connection, &|| false).unwrap();
         assert_eq!(whole.0.record_requests, 10);
         for run in [1, 3, 9, 10, 11] {

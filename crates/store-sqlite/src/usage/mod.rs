@@ -1,10 +1,13 @@
 //! Usage: taking in, and the questions.
 
 mod buckets;
+mod hot;
 mod ingest;
 mod ledger;
 mod record_rows;
 mod records;
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use rusqlite::{OptionalExtension, params};
@@ -18,6 +21,8 @@ use crate::columns::{Columns, first_count};
 use crate::failure::{Failure, Worked};
 use crate::queue::Lane;
 use crate::{SqliteStore, sql};
+
+pub(crate) use hot::HotBuckets;
 
 /// A scope as stored: its kind and its id.
 fn scope_columns(scope: &PeriodScope) -> (&'static str, &str) {
@@ -43,9 +48,11 @@ fn read_period(row: &rusqlite::Row<'_>) -> Worked<PeriodUnits> {
 
 #[async_trait]
 impl UsageStore for SqliteStore {
-    async fn ingest(&self, batch: IngestBatch) -> StoreResult<()> {
-        self.write(Lane::Batch, Entity::Usage, move |transaction| {
-            ingest::take_in(transaction, &batch)
+    async fn ingest_some(&self, batches: Vec<Arc<IngestBatch>>) -> StoreResult<usize> {
+        let writes = Arc::clone(&self.writes);
+        self.run(Lane::Batch, Entity::Usage, move |writer| {
+            // Commands go before batches, also before those that lie behind the first.
+            ingest::take_in(writer, &batches, &|| writes.has_commands())
         })
         .await
     }
@@ -116,13 +123,18 @@ impl UsageStore for SqliteStore {
     }
 
     async fn drop_minute_buckets(&self, before: Timestamp) -> StoreResult<u64> {
-        self.write(Lane::Batch, Entity::Usage, move |transaction| {
-            let mut statement = transaction.prepare_cached(sql::usage::DROP_MINUTE_BUCKETS)?;
-            let mut dropped = 0;
-            for family in Family::ALL {
-                dropped += statement.execute(params![family.as_str(), before.0])?;
-            }
-            Ok(dropped as u64)
+        self.run(Lane::Batch, Entity::Usage, move |writer| {
+            writer.transact_with_buckets(|transaction, hot| {
+                hot.forget();
+                let mut drop_sums = transaction.prepare_cached(sql::usage::DROP_MINUTE_SUMS)?;
+                let mut drop = transaction.prepare_cached(sql::usage::DROP_MINUTE_BUCKETS)?;
+                let mut dropped = 0;
+                for family in Family::ALL {
+                    drop_sums.execute(params![family.as_str(), before.0])?;
+                    dropped += drop.execute(params![family.as_str(), before.0])?;
+                }
+                Ok(dropped as u64)
+            })
         })
         .await
     }

@@ -1,5 +1,7 @@
 //! Guarantees of [`UsageStore::ingest`](crate::UsageStore::ingest).
 
+use std::sync::Arc;
+
 use futures_util::future::join_all;
 use tollgate_model::{
     Family, Grain, KeyId, NodeId, Outcome, Sequence, StreamId, SubscriptionId, Timestamp,
@@ -128,6 +130,63 @@ pub async fn a_refused_batch_leaves_nothing_behind(store: &dyn Store) -> Checked
     let scope = PeriodScope::Subscription(SubscriptionId::new("acme-widgets"));
     assert_eq!(store.period_units(&scope, BEGIN).await?, 3);
     assert_eq!(store.total_units(&scope).await?, 3);
+    Ok(())
+}
+
+/// The first that does not begin at its mark ends the run, and what lies before it stays; streams
+/// may alternate.
+pub async fn of_several_batches_those_that_fit_are_taken_in(store: &dyn Store) -> Checked {
+    let part = |thread, first: u32, to: u32| {
+        let sent = batch(stream(thread), u64::from(first), events(first..to));
+        Arc::new(sent)
+    };
+    let run = vec![part(0, 0, 3), part(1, 0, 2), part(0, 3, 5), part(1, 2, 4)];
+    let mut rest = run.clone();
+    // A store may take in fewer than fit, never none.
+    while !rest.is_empty() {
+        let taken = store.ingest_some(rest.clone()).await?;
+        assert!((1..=rest.len()).contains(&taken));
+        rest.drain(..taken);
+    }
+    assert_eq!(all_records(store).await?.len(), 9);
+    let refused = store.ingest_some(run).await;
+    assert_eq!(refusal(&refused), Some(StoreErrorKind::Conflict));
+    assert_eq!(store.ingest_some(Vec::new()).await?, 0);
+    let with_hole = vec![part(0, 5, 6), part(0, 7, 8), part(1, 4, 5)];
+    assert_eq!(store.ingest_some(with_hole).await?, 1);
+    assert_eq!(all_records(store).await?.len(), 10);
+    let hours = api_hours(store).await?;
+    let requests: u64 = hours.iter().map(|bucket| bucket.counts.requests).sum();
+    assert_eq!(requests, 10);
+    let scope = PeriodScope::Subscription(SubscriptionId::new("acme-widgets"));
+    assert_eq!(store.period_units(&scope, BEGIN).await?, 10);
+    assert_eq!(store.total_units(&scope).await?, 10);
+    Ok(())
+}
+
+/// Ten times over: a batch that is shipped again changes no record, bucket, sketch, unit or total.
+pub async fn a_batch_shipped_ten_times_counts_once(store: &dyn Store) -> Checked {
+    let sent = batch(stream(0), 0, events(0..50));
+    store.ingest(sent.clone()).await?;
+    let records = all_records(store).await?;
+    let buckets = api_hours(store).await?;
+    let ledger = store.ledger_totals().await?;
+    for _ in 0..10 {
+        let refused = store.ingest(sent.clone()).await;
+        assert_eq!(refusal(&refused), Some(StoreErrorKind::Conflict));
+        // What was refused is not remembered either: the next batch adds what it says.
+        let again = Arc::new(sent.clone());
+        let many = vec![again.clone(), again.clone(), again];
+        let refused = store.ingest_some(many).await;
+        assert_eq!(refusal(&refused), Some(StoreErrorKind::Conflict));
+    }
+    assert_eq!(all_records(store).await?, records);
+    assert_eq!(api_hours(store).await?, buckets);
+    assert_eq!(store.ledger_totals().await?, ledger);
+    store.ingest(batch(stream(0), 50, events(0..1))).await?;
+    let hours = api_hours(store).await?;
+    let requests: u64 = hours.iter().map(|bucket| bucket.counts.requests).sum();
+    assert_eq!(requests, 51);
     Ok(())
 }
 

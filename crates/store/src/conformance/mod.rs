@@ -77,6 +77,8 @@ macro_rules! conformance_suite {
                 an_unknown_stream_begins_at_zero,
                 a_range_is_taken_in_once_and_without_holes,
                 a_refused_batch_leaves_nothing_behind,
+                of_several_batches_those_that_fit_are_taken_in,
+                a_batch_shipped_ten_times_counts_once,
                 of_batches_racing_for_one_range_exactly_one_is_taken_in,
                 a_range_without_events_moves_the_mark,
                 streams_are_kept_apart_by_node_epoch_and_thread,

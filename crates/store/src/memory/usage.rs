@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use tollgate_model::{BucketKey, Family, Grain, NodeId, Timestamp, UsageBucket, UsageEvent};
@@ -134,17 +135,22 @@ fn bucket_matches(query: &BucketQuery, key: &BucketKey) -> bool {
 
 #[async_trait]
 impl UsageStore for MemoryStore {
-    async fn ingest(&self, batch: IngestBatch) -> StoreResult<()> {
+    async fn ingest_some(&self, batches: Vec<Arc<IngestBatch>>) -> StoreResult<usize> {
         let mut state = self.state.lock();
-        let next = state
-            .streams
-            .get(&batch.stream)
-            .map_or_else(Default::default, |(next, _)| *next);
-        if next != batch.first {
+        let asked = batches.len();
+        let mut taken = 0;
+        for batch in batches {
+            let mark = state.streams.get(&batch.stream);
+            if mark.map_or_else(Default::default, |(next, _)| *next) != batch.first {
+                break;
+            }
+            state.take_in(Arc::unwrap_or_clone(batch));
+            taken += 1;
+        }
+        if taken == 0 && asked > 0 {
             return Err(StoreError::new(StoreErrorKind::Conflict, Entity::Usage));
         }
-        state.take_in(batch);
-        Ok(())
+        Ok(taken)
     }
 
     async fn high_water_marks(&self, node: &NodeId) -> StoreResult<Vec<HighWaterMark>> {

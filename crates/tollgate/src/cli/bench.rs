@@ -1,16 +1,24 @@
 //! `tollgate bench`.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
+
+use super::duration;
 
 #[derive(Debug, Subcommand)]
 pub enum BenchCommand {
     /// Measure the way of a decision: key, limits, counters; its memory, and a start.
     #[command(after_help = "Example:\n  tollgate bench admission --keys 100000")]
-    Admission(AdmissionBenchArgs),
+    Admission(BenchAdmissionArgs),
+    /// How fast events go from the journal into the store, and how soon they can be asked for.
+    #[command(after_help = "Example:\n  tollgate bench ingest --dir /var/lib/tollgate --for 10s")]
+    Ingest(BenchIngestArgs),
 }
 
 #[derive(Debug, Args)]
-pub struct AdmissionBenchArgs {
+pub struct BenchAdmissionArgs {
     /// How many keys; may be given several times. Default: 1000, 100000 and 1000000.
     #[arg(long = "keys", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub keys: Vec<u32>,
@@ -23,6 +31,31 @@ pub struct AdmissionBenchArgs {
     /// Do not measure memory and a start.
     #[arg(long)]
     pub speed_only: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct BenchIngestArgs {
+    /// Measure on the disk of this folder; what is written there is removed at the end.
+    #[arg(long, default_value = ".", value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Events that wait in the journal when shipping begins.
+    #[arg(long, default_value_t = 500_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1_000..=20_000_000))]
+    pub events: u64,
+    /// How long events then come in at a steady rate, such as 10s.
+    #[arg(long = "for", default_value = "10s", value_name = "DURATION", value_parser = duration)]
+    pub run_for: Duration,
+    /// That rate, in events a second.
+    #[arg(long, default_value_t = 20_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub rate: u64,
+    /// Only a mix of so many keys (with --subscriptions).
+    #[arg(long, value_name = "N", requires = "subscriptions", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub keys: Option<u32>,
+    /// Only a mix of so many subscriptions (with --keys).
+    #[arg(long, value_name = "N", requires = "keys", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub subscriptions: Option<u32>,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,

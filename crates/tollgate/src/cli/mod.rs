@@ -12,7 +12,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use tollgate_model::{Period, Timestamp};
 
-pub use bench::{AdmissionBenchArgs, BenchCommand};
+pub use bench::{BenchAdmissionArgs, BenchCommand, BenchIngestArgs};
 pub use keys::{KeyCreateArgs, KeysCommand};
 pub use usage::{UsageCommand, UsageFilter};
 
@@ -87,8 +87,9 @@ pub enum Command {
     /// Check configuration, store, journal, clock, disk and upstreams; say what to do.
     #[command(after_help = "Example:\n  tollgate doctor --config tollgate.toml")]
     Doctor(DoctorArgs),
-    /// Measure what promises are made about.
-    #[command(subcommand, after_help = "Example:\n  tollgate bench admission")]
+    /// Measure what this machine does.
+    #[command(subcommand, after_help = "Example:
+  tollgate bench admission")]
     Bench(BenchCommand),
 }
 

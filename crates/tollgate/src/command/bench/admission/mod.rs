@@ -12,7 +12,7 @@ mod world;
 
 use serde_json::json;
 
-use crate::cli::AdmissionBenchArgs;
+use crate::cli::BenchAdmissionArgs;
 use crate::output;
 
 const KEYS: [u32; 3] = [1_000, 100_000, 1_000_000];
@@ -21,7 +21,7 @@ const KEYS: [u32; 3] = [1_000, 100_000, 1_000_000];
 ///
 /// # Errors
 /// When the machine cannot be read or a temporary folder cannot be written.
-pub fn run(args: &AdmissionBenchArgs) -> anyhow::Result<()> {
+pub fn run(args: &BenchAdmissionArgs) -> anyhow::Result<()> {
     let sizes = if args.keys.is_empty() {
         &KEYS[..]
     } else {
