@@ -60,3 +60,4 @@ pub use error::StartError;
 pub use gateway::{Deps, Drained, Gateway};
 pub use handle::GatewayHandle;
 pub use options::Options;
+pub use tollgate_counters::QuotaUse;
