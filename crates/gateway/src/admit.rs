@@ -4,8 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tollgate_admission::{
-    self as admission, CompiledLimits, Cost, Enforcement, GivenBack, HeaderValues, Limits,
-    Reading,
+    self as admission, CompiledLimits, Cost, Enforcement, GivenBack, HeaderValues, Limits, Reading,
 };
 use tollgate_counters::{GrantLog, GrantRefused, Reservation, ReserveError};
 use tollgate_journal::EVENT_ROOM_BYTES;

@@ -119,8 +119,11 @@ fn run(node: &Node, journal: &Journal) {
         if let Err(error) = written {
             tracing::error!(%error, "no checkpoint could be written; the one before holds");
         }
-        node.metrics
-            .show(&journal.status(), &journal.damage(), &node.counters.totals());
+        node.metrics.show(
+            &journal.status(),
+            &journal.damage(),
+            &node.counters.totals(),
+        );
         round = round.wrapping_add(1);
         if round.is_multiple_of(CHECKPOINTS_PER_EVICTION) {
             let evicted = node.counters.evict(node.clock.now());

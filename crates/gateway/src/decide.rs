@@ -103,9 +103,8 @@ pub(crate) fn weigh(
         .subscription
         .as_ref()
         .and_then(|s| s.apis.iter().find_map(|id| catalog.catalog.apis.get(id)));
-    let told = api.map(|api| {
-        weigh_limits(node, catalog, caller, api, units, address, now, &mut answer)
-    });
+    let told =
+        api.map(|api| weigh_limits(node, catalog, caller, api, units, address, now, &mut answer));
     answer.allowed = answer.code.is_none();
     (answer, told)
 }

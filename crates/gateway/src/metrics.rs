@@ -154,7 +154,9 @@ impl Metrics {
     pub(crate) fn show_start(&self, recovered: &Recovered, finished: &Finished) {
         self.interrupted.inc_by(finished.recorded() as u64);
         set(&self.unfinished, finished.left.len() as u64);
-        let span_us = recovered.lost_span.map_or(0, |span| span.to.since(span.from));
+        let span_us = recovered
+            .lost_span
+            .map_or(0, |span| span.to.since(span.from));
         self.journal_lost_span_seconds.set(span_us as f64 / 1e6);
     }
 

@@ -13,7 +13,8 @@ use tollgate_admission::{Applicable, Cost, Rule};
 use tollgate_counters::MemoryCounters;
 use tollgate_journal::SyncMode;
 use tollgate_model::{
-    ApiId, Catalog, Clock, CounterId, DenialCode, IdGen, KeyId, Now, Pepper, Sequence, Ticks, Timestamp,
+    ApiId, Catalog, Clock, CounterId, DenialCode, IdGen, KeyId, Now, Pepper, Sequence, Ticks,
+    Timestamp,
 };
 
 use crate::address::network_of;

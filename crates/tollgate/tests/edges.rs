@@ -181,7 +181,11 @@ async fn what_the_store_told_after_a_lost_journal_outlives_a_kill() -> anyhow::R
     world.binary.restart().await?;
     world.use_up(limit).await?;
     // What was granted and not used is given up, one unit here.
-    ensure!(world.oracle.count() >= limit - 1, "{}", world.oracle.count());
+    ensure!(
+        world.oracle.count() >= limit - 1,
+        "{}",
+        world.oracle.count()
+    );
     Ok(())
 }
 
@@ -220,7 +224,10 @@ async fn a_journal_without_room_refuses_before_forwarding_and_recovers_by_itself
     let hint = refusal.number("retry-after");
     ensure!(hint.is_some_and(|s| (1..=5).contains(&s)), "{hint:?}");
     ensure!(world.call(20).await?.iter().all(|status| *status == 503));
-    ensure!(world.oracle.count() == passed, "a refused call was forwarded");
+    ensure!(
+        world.oracle.count() == passed,
+        "a refused call was forwarded"
+    );
 
     locked.release()?;
     let open = async || world.call(1).await.is_ok_and(|s| s == [200]);
@@ -317,6 +324,10 @@ async fn a_quota_of_another_length_or_zone_starts_from_what_was_used() -> anyhow
     world.change(&day).await?;
     world.change(&Offer::default()).await?;
     world.use_up(limit).await?;
-    ensure!(world.oracle.count() + 8 >= limit, "{}", world.oracle.count());
+    ensure!(
+        world.oracle.count() + 8 >= limit,
+        "{}",
+        world.oracle.count()
+    );
     Ok(())
 }

@@ -251,8 +251,7 @@ impl Carrier {
 
     fn tell(&self, subscription: &SubscriptionId, period: Period, used: u64) {
         let id = subscription.as_str();
-        self.gateway
-            .carry_quota(By::Subscription, id, period, used);
+        self.gateway.carry_quota(By::Subscription, id, period, used);
     }
 
     fn counted(&self, subscription: &SubscriptionId, period: Period) -> u64 {
