@@ -100,6 +100,18 @@ struct Between {
     units: u64,
 }
 
+impl Between {
+    /// Used of the new period, where so much is counted on the old one and so much of earlier ones
+    /// is in flight.
+    fn used(&self, counted: u64, late: u64) -> u64 {
+        if self.new.start < self.old.start {
+            counted.saturating_add(self.units).saturating_add(late)
+        } else {
+            counted.saturating_sub(self.units)
+        }
+    }
+}
+
 /// What is not carried yet, and what is needed to see what changes next.
 #[derive(Default)]
 struct State {
@@ -223,13 +235,8 @@ impl Carrier {
                 continue;
             }
             let counted = self.counted(&one.subscription, old);
-            let used = if new.start < old.start {
-                let late = self.in_flight_before(one, old, new.start)?;
-                counted.saturating_add(between.units).saturating_add(late)
-            } else {
-                counted.saturating_sub(between.units)
-            };
-            self.tell(&one.subscription, new, used);
+            let late = self.in_flight_before(one, old, new.start)?;
+            self.tell(&one.subscription, new, between.used(counted, late));
         }
         self.finish(moved).await
     }
@@ -341,5 +348,51 @@ impl CatalogSink for Carrier {
 
     fn publish_keys(&self, delta: KeyDelta) {
         self.gateway.publish_keys(delta);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY_US: i64 = 86_400_000_000;
+
+    fn period(start_day: i64, days: i64) -> Period {
+        let start = Timestamp(start_day * DAY_US);
+        Period {
+            start,
+            end: start.plus_us(days * DAY_US),
+        }
+    }
+
+    #[test]
+    fn used_is_the_sum_of_the_new_period_whichever_began_first() {
+        // The twelfth of a month: 70 units before today, 5 today, of which 1 is in flight.
+        let (month, day) = (period(0, 30), period(11, 1));
+        let between = |old, new| Between {
+            old,
+            new,
+            units: 70,
+        };
+        assert_eq!(between(day, month).used(5, 0), 75);
+        assert_eq!(between(month, day).used(75, 0), 5);
+        // Admitted yesterday and not ended yet: no record tells of it.
+        assert_eq!(between(day, month).used(5, 2), 77);
+        // More is recorded of the past than was counted: nothing of today is known to be used.
+        assert_eq!(between(month, day).used(60, 0), 0);
+    }
+
+    #[test]
+    fn a_started_on_that_sets_no_period_is_no_change() -> anyhow::Result<()> {
+        let calendar = |anchor| Calendar {
+            every: Every::Month,
+            basis: PeriodBasis::Calendar,
+            anchor,
+            zone: TimeZone::UTC,
+        };
+        let at = Timestamp(1_764_000_000_000_000);
+        let some = calendar(Date::constant(2026, 1, 31));
+        assert_eq!(some.at(at)?, calendar(Date::ZERO).at(at)?);
+        Ok(())
     }
 }
