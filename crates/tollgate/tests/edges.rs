@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use serde_json::Value;
 use tollgate_testkit::client::{Call, Connection, Reply};
+use tollgate_testkit::load::{self, Amount, Plan};
 use tollgate_testkit::{Binary, Oracle, OracleOptions, Setup, client, wait_until};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -193,18 +194,38 @@ fn is_journal_full(reply: &Reply) -> bool {
     reply.status == 503 && reply.code() == "journal_full"
 }
 
-const SMALL: &str = "disk_max = \"32MiB\"\nkeep = \"0s\"\n";
-/// Long paths fill a journal sooner.
-const PATH_BYTES: usize = 1_000;
+/// The smallest that may be configured.
+const SMALL: &str = "disk_max = \"64MiB\"\nkeep = \"0s\"\n";
+/// Records of at least a kilobyte and a half fill that with fewer calls than this.
+const CALLS_MAX: u64 = 60_000;
+const BATCH: u64 = 3_000;
 
-/// Calls until the journal has no room; answers how many passed before and what the refusal was.
-async fn fill(world: &World) -> anyhow::Result<(u64, Reply)> {
-    let path = format!("/v1/{}", "x".repeat(PATH_BYTES));
-    let mut connection = Connection::open(world.binary.gateway()).await?;
-    for passed in 0..60_000 {
-        let reply = connection.send(&Call::get(&path).key(&world.key)).await?;
-        if reply.status != 200 {
-            return Ok((passed, reply));
+/// Calls, with records as long as they get.
+async fn load_batch(world: &World) -> anyhow::Result<load::Report> {
+    let call = Call::get(format!("/v1/{}", "x".repeat(1_020)))
+        .key(&world.key)
+        .header("user-agent", &"u".repeat(250))
+        .header("x-request-id", &"r".repeat(128));
+    let amount = Amount::Requests(BATCH);
+    let report = load::run(Plan::new(world.binary.gateway(), 16, amount, call)).await;
+    ensure!(report.errors() == 0, "{:?}", report.error_texts());
+    Ok(report)
+}
+
+/// Calls until the journal has no room; answers how many passed.
+async fn fill(world: &World) -> anyhow::Result<u64> {
+    let mut passed = 0;
+    while passed < CALLS_MAX {
+        let report = load_batch(world).await?;
+        passed += report.count(200);
+        let refused = report.count(503);
+        ensure!(
+            report.count(200) + refused == BATCH,
+            "{:?}",
+            report.by_status()
+        );
+        if refused > 0 {
+            return Ok(passed);
         }
     }
     anyhow::bail!("the journal never was full")
@@ -219,7 +240,8 @@ async fn a_journal_without_room_refuses_before_forwarding_and_recovers_by_itself
     };
     let world = World::start(&offer, SMALL).await?;
     let locked = Locked::hold(&world.store())?;
-    let (passed, refusal) = fill(&world).await?;
+    let passed = fill(&world).await?;
+    let refusal = world.binary.call(&world.key, "/v1/things").await?;
     ensure!(is_journal_full(&refusal), "{refusal:?}");
     let hint = refusal.number("retry-after");
     ensure!(hint.is_some_and(|s| (1..=5).contains(&s)), "{hint:?}");
@@ -251,18 +273,11 @@ async fn declared_loss_is_counted_and_held_against_the_quota() -> anyhow::Result
     };
     let world = World::start(&offer, SMALL).await?;
     let locked = Locked::hold(&world.store())?;
-    let lost = async || {
-        let path = format!("/v1/{}", "x".repeat(PATH_BYTES));
-        let mut connection = Connection::open(world.binary.gateway()).await?;
-        for _ in 0..500 {
-            let reply = connection.send(&Call::get(&path).key(&world.key)).await?;
-            ensure!(reply.status == 200, "{reply:?}");
-        }
-        world.metric("tollgate_gateway_events_lost_total").await
-    };
     let mut declared = 0;
-    while declared == 0 && world.oracle.count() < 60_000 {
-        declared = lost().await?;
+    while declared == 0 && world.oracle.count() < CALLS_MAX {
+        let report = load_batch(&world).await?;
+        ensure!(report.count(200) == BATCH, "{:?}", report.by_status());
+        declared = world.metric("tollgate_gateway_events_lost_total").await?;
     }
     ensure!(declared > 0, "nothing was lost");
     ensure!(world.metric("tollgate_gateway_lost_units_total").await? == declared);
