@@ -122,9 +122,9 @@ struct State {
 /// Publishes to the gateway, and carries over what was used.
 pub struct Carrier {
     gateway: GatewayHandle,
-    metering: Metering,
+    pub(super) metering: Metering,
     clock: Arc<dyn Clock>,
-    shipper: Arc<Shipper>,
+    pub(super) shipper: Arc<Shipper>,
     /// Held while something is carried: one at a time.
     state: Mutex<State>,
 }

@@ -100,12 +100,7 @@ impl Server {
             control.tokens().ensure_bootstrap(token).await?;
         }
         let catalog = background::CatalogFile::find(config, &control).await?;
-        let sources = seed::Sources {
-            control: &control,
-            store: store.as_ref(),
-            metering: &metering,
-            shipper: &shipper,
-        };
+        let sources = seed::Sources::of(&control, store.as_ref(), &carrier);
         seed::quotas(&gateway, &sources, clock.now().wall).await?;
         let api = ApiState::new(ApiParts {
             control: control.clone(),

@@ -14,17 +14,30 @@ use tollgate_metering::{Metering, Shipper};
 use tollgate_model::{By, KeyId, Period, Quota, SubscriptionId, Timestamp};
 use tollgate_store::{PeriodScope, PeriodUnits, Store};
 
-use super::carry::Calendar;
+use super::carry::{Calendar, Carrier};
 
 /// The longest period, and a day for time zones, in microseconds.
 const LONGEST_PERIOD_US: i64 = 367 * 86_400_000_000;
 
 /// Where what is told comes from.
 pub struct Sources<'a> {
-    pub control: &'a Control,
-    pub store: &'a dyn Store,
-    pub metering: &'a Metering,
-    pub shipper: &'a Shipper,
+    control: &'a Control,
+    store: &'a dyn Store,
+    metering: &'a Metering,
+    shipper: &'a Shipper,
+}
+
+impl<'a> Sources<'a> {
+    /// The same that is carried over from.
+    #[must_use]
+    pub fn of(control: &'a Control, store: &'a dyn Store, carrier: &'a Carrier) -> Self {
+        Self {
+            control,
+            store,
+            metering: &carrier.metering,
+            shipper: &carrier.shipper,
+        }
+    }
 }
 
 /// Seeds every quota of which something was used in the period that holds `now`.
