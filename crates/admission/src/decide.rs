@@ -133,6 +133,10 @@ pub fn decide(
 fn refusal(limit: &Applicable, reading: &Reading, cost: u64, now: Now) -> Refusal {
     let wait = wait_us(limit, reading, cost, now);
     let opens = (wait != NEVER).then_some(wait);
+    let opens_at = match limit.rule {
+        Rule::Window { .. } => reading.opens_at.map(|ticks| wall_of(ticks, now)),
+        Rule::Quota { period, .. } => Some(period.end),
+    };
     let allowance = limit.allowance().unwrap_or(Quota::UNITS_LARGEST);
     Refusal {
         code: if limit.is_quota() {
@@ -150,7 +154,7 @@ fn refusal(limit: &Applicable, reading: &Reading, cost: u64, now: Now) -> Refusa
             Rule::Window { .. } => None,
         },
         retry_after_s: opens.map(|us| us.div_ceil(1_000_000).max(1)),
-        reset_at: opens.map(|us| now.wall.plus_us(i64::try_from(us).unwrap_or(i64::MAX))),
+        reset_at: opens_at.filter(|_| opens.is_some()),
     }
 }
 
@@ -178,11 +182,23 @@ fn wait_us(limit: &Applicable, reading: &Reading, cost: u64, now: Now) -> u64 {
 pub(crate) fn grows_at(limit: &Applicable, reading: &Reading, now: Now) -> Option<Timestamp> {
     match limit.rule {
         Rule::Quota { period, .. } => Some(period.end),
-        Rule::Window { .. } => reading.grows_at.map(|ticks| {
-            let us = i64::try_from(ticks.since(now.ticks)).unwrap_or(i64::MAX);
-            now.wall.plus_us(us)
-        }),
+        Rule::Window { .. } => reading.grows_at.map(|ticks| wall_of(ticks, now)),
     }
+}
+
+/// How finely the difference of the two clocks is told, in microseconds: coarser than the time
+/// between reading one and reading the other, so that a slot's end is the same instant however
+/// often it is asked for.
+const CLOCKS_STEP_US: i64 = 10_000;
+
+/// The instant of a tick to come. Both clocks start aligned and differ by what the wall clock was
+/// set since.
+fn wall_of(ticks: Ticks, now: Now) -> Timestamp {
+    let signed = |ticks: Ticks| i64::try_from(ticks.0).unwrap_or(i64::MAX);
+    let apart_us = now.wall.0.saturating_sub(signed(now.ticks));
+    let steps = apart_us.saturating_add(CLOCKS_STEP_US / 2);
+    let told_us = steps.div_euclid(CLOCKS_STEP_US) * CLOCKS_STEP_US;
+    Timestamp(signed(ticks.max(now.ticks))).plus_us(told_us)
 }
 
 /// Where every limit stands, quotas first: what `me`, `check` and `verify` tell.

@@ -30,8 +30,9 @@ pub(crate) struct Counter {
     pub(crate) began: Ticks,
     /// Units kept by requests that have ended.
     pub(crate) settled: u64,
-    /// Units counted on suspicion: what an earlier life of the gateway took, or may have taken,
-    /// without its end being written down.
+    /// Units counted that no event of this period accounts for: what an earlier life of the
+    /// gateway took, or may have taken, without its end being written down; what was passed by
+    /// declared loss; what events of a period of another length account for.
     pub(crate) held: u64,
     /// Units of requests in flight.
     pub(crate) in_flight: u64,

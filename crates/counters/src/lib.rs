@@ -32,7 +32,7 @@ mod sync;
 
 pub use addresses::ADDRESSES_APART_MAX;
 pub use grant::{GRANT_UNITS_MAX, GrantLog, GrantRefused};
-pub use memory::{MemoryCounters, Totals};
+pub use memory::{MemoryCounters, QuotaUse, Totals};
 pub use reservation::{Denied, Reservation, ReserveError};
 pub use restore::{Checkpointed, Logged, Position};
 pub use shard::SHARDS;

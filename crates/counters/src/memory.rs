@@ -25,8 +25,24 @@ pub struct Totals {
     pub counters: usize,
     /// Charges of reservations that are not settled.
     pub charges_in_flight: u64,
+    /// Units counted without a record: on suspicion after a kill, by declared loss, or carried
+    /// over from a period of another length. Over all quotas.
+    pub held_units: u64,
+    /// Units that open grants allow and nobody has taken: what a kill now would cost.
+    pub granted_units: u64,
     /// Addresses counted apart.
     pub addresses: usize,
+}
+
+/// What is counted on a quota.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QuotaUse {
+    /// Units used, those in flight among them.
+    pub used: u64,
+    /// Units of requests in flight.
+    pub in_flight: u64,
+    /// When its period ends.
+    pub ends_at: Timestamp,
 }
 
 /// All counters of one gateway.
@@ -160,6 +176,38 @@ impl MemoryCounters {
         assign(&charges);
     }
 
+    /// Ends a request of which no record will tell: as [`Self::settle`], but what it keeps is
+    /// held, because nothing settled may lack its record.
+    pub fn settle_unrecorded(&self, reservation: Reservation, kept_windows: u64, kept_quotas: u64) {
+        let locks: Charges = reservation.charges.clone();
+        let mut locked = self.shards.lock(locks.iter().map(|charge| charge.counter));
+        for mut charge in reservation.charges {
+            let kept = match charge.kind {
+                CounterKind::Window(_) => kept_windows,
+                CounterKind::Quota { .. } => kept_quotas,
+            };
+            charge.kept = kept.min(charge.reserved);
+            if let Some(counter) = locked.counter(charge.counter) {
+                counter.settle(&charge);
+                counter.settled = counter.settled.saturating_sub(charge.kept);
+                counter.held = counter.held.saturating_add(charge.kept);
+            }
+        }
+    }
+
+    /// Ends a request of an earlier life whose record is being written now: its units were held
+    /// since this one began, and are settled. `assign` as in [`Self::settle`].
+    pub fn settle_held(&self, charges: &[Charge], assign: &mut dyn FnMut()) {
+        let mut locked = self.shards.lock(charges.iter().map(|c| c.counter));
+        for charge in charges {
+            if let Some(counter) = locked.counter(charge.counter) {
+                counter.held = counter.held.saturating_sub(charge.reserved);
+                counter.settled = counter.settled.saturating_add(charge.kept);
+            }
+        }
+        assign();
+    }
+
     /// Where each limit stands, and when it would admit `cost`. Charges nothing.
     #[must_use]
     pub fn read(&self, limits: &[Applicable], cost: u64, now: Now) -> Readings {
@@ -182,6 +230,36 @@ impl MemoryCounters {
             held.settled = held.settled.saturating_add(more);
             held.held = held.held.saturating_sub(more);
         }
+    }
+
+    /// Sees to it that at least `used` units count on a quota, those that its own events account
+    /// for among them: what others of the same period account for was counted elsewhere, under
+    /// periods of another length. Never lowers what is counted here.
+    pub fn carry_quota(&self, counter: CounterId, kind: CounterKind, used: u64, now: Now) {
+        let mut locked = self.shards.lock(std::iter::once(counter));
+        let at = locked.clamp(now.ticks);
+        if let Some(shard) = locked.shard(counter) {
+            let quota = shard
+                .counters
+                .entry(counter)
+                .or_insert_with(|| self.blank(kind, at));
+            quota.held = quota.held.max(used.saturating_sub(quota.settled));
+        }
+    }
+
+    /// What is counted on a quota, if it is known here.
+    #[must_use]
+    pub fn find_quota(&self, counter: CounterId) -> Option<QuotaUse> {
+        let mut locked = self.shards.lock(std::iter::once(counter));
+        let quota = locked.counter(counter)?;
+        let Body::Quota { ends_at } = quota.body else {
+            return None;
+        };
+        Some(QuotaUse {
+            used: quota.spent(),
+            in_flight: quota.in_flight,
+            ends_at,
+        })
     }
 
     /// Says that what was counted before this moment is lost: windows that are not known count as
@@ -222,8 +300,16 @@ impl MemoryCounters {
         for shard in self.shards.iter() {
             let mut shard = shard.lock();
             totals.counters += shard.len();
-            let in_flight = shard.counters().map(|(_, c)| u64::from(c.requests));
-            totals.charges_in_flight += in_flight.sum::<u64>();
+            for (_, counter) in shard.counters() {
+                totals.charges_in_flight += u64::from(counter.requests);
+                let open = counter.granted.saturating_sub(counter.reserved);
+                totals.granted_units = totals.granted_units.saturating_add(open);
+                // A forgotten period counts as used up: that is no suspicion.
+                if matches!(counter.body, Body::Quota { .. }) && counter.held < Quota::UNITS_LARGEST
+                {
+                    totals.held_units = totals.held_units.saturating_add(counter.held);
+                }
+            }
         }
         totals
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tollgate_admission::{
-    self as admission, CompiledLimits, Cost, Enforcement, GivenBack, HeaderValues, Limits,
+    self as admission, CompiledLimits, Cost, Enforcement, GivenBack, HeaderValues, Limits, Reading,
 };
 use tollgate_counters::{GrantLog, GrantRefused, Reservation, ReserveError};
 use tollgate_journal::EVENT_ROOM_BYTES;
@@ -181,7 +181,9 @@ pub(crate) fn admit(
     bounds: Bounds,
 ) -> Result<(Terms, Permit), Box<NotAdmitted>> {
     let worker = &visit.worker;
+    let metrics = &worker.node().metrics;
     let refuse = |bounds: Bounds, code, detail| {
+        metrics.refused(code, bounds.cost.reserved());
         Err(Box::new(NotAdmitted {
             denial: Denial::unavailable(code, detail, visit.id),
             told: bounds.read(worker, visit.now),
@@ -208,6 +210,10 @@ pub(crate) fn admit(
     let cost = bounds.cost.reserved();
     match take(worker, &bounds.limits, cost, visit.now, enforcement, api) {
         Ok(reservation) => {
+            if enforcement == Enforcement::Enforce {
+                let over = over_admitted(&bounds.limits, reservation.readings());
+                metrics.over_admitted_units.inc_by(over.min(cost));
+            }
             let terms = Terms {
                 cost: bounds.cost,
                 readings: reservation.readings().iter().copied().collect(),
@@ -218,6 +224,7 @@ pub(crate) fn admit(
         }
         Err(ReserveError::GrantRefused) => refuse(bounds, DenialCode::JournalFull, FULL),
         Err(ReserveError::Denied(denied)) => {
+            metrics.refused(denied.refusal.code, cost);
             let values = HeaderValues::new(
                 &bounds.limits,
                 &denied.readings,
@@ -234,6 +241,20 @@ pub(crate) fn admit(
             }))
         }
     }
+}
+
+/// Units by which an admitted request stands above a limit that holds: always 0. Asked of what
+/// was read after charging, not of what was decided by.
+fn over_admitted(limits: &Limits, readings: &[Reading]) -> u64 {
+    let holding = limits
+        .iter()
+        .zip(readings)
+        .filter(|(limit, _)| !limit.is_shadow());
+    let over = holding.filter_map(|(limit, reading)| {
+        let ceiling = limit.ceiling()?;
+        Some(reading.counted.saturating_sub(ceiling))
+    });
+    over.max().unwrap_or(0)
 }
 
 const FULL: &str = "There is no room to write the request down.";

@@ -14,67 +14,116 @@ use tollgate_model::ShardSnapshot;
 use crate::node::Node;
 use crate::options::{CHECKPOINT_EVERY, CHECKPOINTS_PER_EVICTION};
 
-/// Tells the thread to end.
+/// What the thread is asked for.
 #[derive(Debug, Default)]
-struct Stop {
-    asked: Mutex<bool>,
+pub(crate) struct Orders {
+    asked: Mutex<Asked>,
     changed: Condvar,
 }
 
-impl Stop {
-    /// Waits for the next checkpoint; false when it is time to end.
-    fn wait(&self) -> bool {
+#[derive(Debug, Default)]
+struct Asked {
+    /// Nobody serves any more.
+    ended: bool,
+    stop: bool,
+    /// Checkpoints that somebody waits for: the number of the last one asked for, and of the last
+    /// one that was begun after it was asked for and has ended.
+    wanted: u64,
+    done: u64,
+    /// How that one ended.
+    written: bool,
+}
+
+impl Orders {
+    /// Waits until a checkpoint is due or asked for: the number that it answers; `None` when it is
+    /// time to end.
+    fn next(&self) -> Option<u64> {
         let mut asked = self.asked.lock();
-        if !*asked {
+        if !asked.stop && asked.wanted == asked.done {
             self.changed.wait_for(&mut asked, CHECKPOINT_EVERY);
         }
-        !*asked
+        (!asked.stop).then_some(asked.wanted)
     }
 
-    fn ask(&self) {
-        *self.asked.lock() = true;
+    fn answer(&self, number: u64, written: bool) {
+        let mut asked = self.asked.lock();
+        asked.done = number;
+        asked.written = written;
+        drop(asked);
         self.changed.notify_all();
+    }
+
+    fn stop(&self) {
+        self.asked.lock().stop = true;
+        self.changed.notify_all();
+    }
+
+    fn end(&self) {
+        self.asked.lock().ended = true;
+        self.changed.notify_all();
+    }
+
+    /// Has a checkpoint written now and waits for it: whether what counters hold at this moment
+    /// will be known after a kill. False also while the gateway ends. Blocks.
+    pub(crate) fn write_now(&self) -> bool {
+        let mut asked = self.asked.lock();
+        asked.wanted += 1;
+        let mine = asked.wanted;
+        self.changed.notify_all();
+        while asked.done < mine && !asked.ended {
+            self.changed.wait(&mut asked);
+        }
+        asked.done >= mine && asked.written
     }
 }
 
 /// The running thread.
 pub(crate) struct Checkpointer {
-    stop: Arc<Stop>,
+    node: Arc<Node>,
     thread: JoinHandle<()>,
 }
 
 impl Checkpointer {
     /// Starts it.
     pub(crate) fn start(node: &Arc<Node>, journal: &Arc<Journal>) -> std::io::Result<Self> {
-        let stop = Arc::new(Stop::default());
         let thread = {
             let (node, journal) = (Arc::clone(node), Arc::clone(journal));
-            let stop = Arc::clone(&stop);
             std::thread::Builder::new()
                 // Not `gateway-…`: tools count the threads of that name as those that serve.
                 .name("journal-checkpoint".to_owned())
-                .spawn(move || run(&node, &journal, &stop))?
+                .spawn(move || {
+                    run(&node, &journal);
+                    node.orders.end();
+                })?
         };
-        Ok(Self { stop, thread })
+        Ok(Self {
+            node: Arc::clone(node),
+            thread,
+        })
     }
 
     /// Ends it and waits for the checkpoint that it is writing.
     pub(crate) fn stop(self) {
-        self.stop.ask();
+        self.node.orders.stop();
         if self.thread.join().is_err() {
             tracing::error!("the checkpoint thread panicked");
         }
     }
 }
 
-fn run(node: &Node, journal: &Journal, stop: &Stop) {
+fn run(node: &Node, journal: &Journal) {
     let mut round = 0u32;
-    while stop.wait() {
-        if let Err(error) = write(node, journal) {
+    while let Some(asked) = node.orders.next() {
+        let written = write(node, journal);
+        node.orders.answer(asked, written.is_ok());
+        if let Err(error) = written {
             tracing::error!(%error, "no checkpoint could be written; the one before holds");
         }
-        node.metrics
-            .show(&journal.status(), &node.counters.totals());
+        node.metrics.show(
+            &journal.status(),
+            &journal.damage(),
+            &node.counters.totals(),
+        );
         round = round.wrapping_add(1);
         if round.is_multiple_of(CHECKPOINTS_PER_EVICTION) {
             let evicted = node.counters.evict(node.clock.now());

@@ -6,10 +6,12 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use tollgate_admission::{Address, CompiledLimits, Enforcement, Verdict, decide, describe};
+use tollgate_admission::{
+    Address, CompiledLimits, Enforcement, GivenBack, HeaderValues, Verdict, decide, describe,
+};
 use tollgate_model::{Api, CheckAnswer, CheckRequest, DenialCode, Mode, Now};
 
-use crate::admit::as_admission;
+use crate::admit::{Told, as_admission};
 use crate::authenticate::{Caller, Directory, check_key, check_state};
 use crate::node::{Compiled, Node};
 
@@ -49,7 +51,7 @@ pub(crate) fn check(node: &Node, request: &CheckRequest, now: Now) -> CheckAnswe
         }
     };
     match caller {
-        Some(caller) => weigh(node, &catalog, &caller, refused, units, address, now),
+        Some(caller) => weigh(node, &catalog, &caller, refused, units, address, now).0,
         None => unknown(refused.unwrap_or(DenialCode::KeyInvalid)),
     }
 }
@@ -76,7 +78,7 @@ fn unknown(code: DenialCode) -> CheckAnswer {
     }
 }
 
-/// Weighs what speaks against a caller, then its limits.
+/// Weighs what speaks against a caller, then its limits; and what headers tell of these.
 pub(crate) fn weigh(
     node: &Node,
     catalog: &Compiled,
@@ -85,7 +87,7 @@ pub(crate) fn weigh(
     units: u64,
     address: Option<IpAddr>,
     now: Now,
-) -> CheckAnswer {
+) -> (CheckAnswer, Option<Told>) {
     let mut answer = CheckAnswer {
         key: caller.key.as_ref().map(|k| k.id.clone()),
         subscription: caller.subscription.as_ref().map(|s| s.id.clone()),
@@ -101,11 +103,10 @@ pub(crate) fn weigh(
         .subscription
         .as_ref()
         .and_then(|s| s.apis.iter().find_map(|id| catalog.catalog.apis.get(id)));
-    if let Some(api) = api {
-        weigh_limits(node, catalog, caller, api, units, address, now, &mut answer);
-    }
+    let told =
+        api.map(|api| weigh_limits(node, catalog, caller, api, units, address, now, &mut answer));
     answer.allowed = answer.code.is_none();
-    answer
+    (answer, told)
 }
 
 #[expect(
@@ -121,19 +122,23 @@ fn weigh_limits(
     address: Option<IpAddr>,
     now: Now,
     answer: &mut CheckAnswer,
-) {
+) -> Told {
     let asked = as_admission(caller, false);
     let compiled = CompiledLimits::new(&catalog.catalog, asked, api, None, now);
     let scope = address.map(Address::apart);
     let limits = compiled.at(now, scope.as_ref());
     let readings = node.counters.read(&limits, units, now);
     answer.limits = describe(&limits, &readings, now);
+    let told = Told {
+        values: HeaderValues::new(&limits, &readings, None, GivenBack::default(), now),
+        compiled: Arc::new(compiled),
+    };
     if answer.code.is_some() || api.mode == Mode::Observe {
-        return;
+        return told;
     }
     if node.lost_counters(&limits, now) {
         answer.code = Some(DenialCode::CountersUnavailable);
-        return;
+        return told;
     }
     let verdict = decide(&limits, &readings, units, now, Enforcement::Enforce);
     if let Verdict::Deny(refusal) = verdict {
@@ -141,4 +146,5 @@ fn weigh_limits(
         answer.limit = Some(Arc::from(refusal.name.as_str()));
         answer.retry_after_s = refusal.retry_after_s;
     }
+    told
 }

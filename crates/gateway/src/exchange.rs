@@ -220,36 +220,41 @@ impl Exchange {
             quotas: reserved.saturating_sub(kept.quotas),
         });
         let would_deny = permit.reservation.would_deny();
+        let so_far = self.fate_so_far(outcome);
+        self.facts.route.owner().metrics.answered(so_far.status);
+        self.connection.finish(self.worker.now().ticks);
+        let Some(room) = permit.room else {
+            let counters = &node.counters;
+            counters.settle_unrecorded(permit.reservation, kept.windows, kept.quotas);
+            node.metrics.events_lost.inc();
+            node.metrics.lost_units.inc_by(kept.quotas);
+            return Recorded::Done;
+        };
         let mut charges: Vec<Charge> = Vec::new();
-        let recorded = permit.room.is_some();
         node.counters
             .settle(permit.reservation, kept.windows, kept.quotas, &mut |all| {
                 charges.extend_from_slice(all);
-                if recorded {
-                    self.worker.claim_sequence();
-                }
+                self.worker.claim_sequence();
             });
         let fate = Fate {
             units: units_of(&charges),
             would_deny: would_deny.map(tollgate_admission::LimitName::as_str),
-            ..self.fate_so_far()
-        };
-        self.facts.route.owner().metrics.answered(fate.status);
-        self.connection.finish(self.worker.now().ticks);
-        let Some(room) = permit.room else {
-            node.metrics.events_lost.inc();
-            return Recorded::Done;
+            ..so_far
         };
         let event = event(&self.facts, Some(&self.terms.compiled), outcome, &fate);
         append(&self.worker, room, event, charges)
     }
 
-    fn fate_so_far(&self) -> Fate {
+    fn fate_so_far(&self, outcome: Outcome) -> Fate {
         let code = self.code.get();
         let answered = code.map(DenialCode::status).or(self.head_status.get());
+        // Nobody was sent a head: the client had gone, or we ended it.
+        let unanswered = match outcome {
+            Outcome::Cut | Outcome::Interrupted => 503,
+            _ => 499,
+        };
         Fate {
-            // 499: the client was gone before any head.
-            status: answered.unwrap_or(499),
+            status: answered.unwrap_or(unanswered),
             code,
             limit: None,
             would_deny: None,
@@ -305,7 +310,7 @@ impl Exchange {
     fn event_so_far(&self, charges: &[Charge]) -> UsageEvent {
         let fate = Fate {
             units: units_of(charges),
-            ..self.fate_so_far()
+            ..self.fate_so_far(Outcome::Interrupted)
         };
         let compiled = Some(self.terms.compiled.as_ref());
         event(&self.facts, compiled, Outcome::Interrupted, &fate)

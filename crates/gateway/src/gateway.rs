@@ -12,15 +12,15 @@ use prometheus_client::registry::Registry;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::task::LocalSet;
 use tollgate_counters::MemoryCounters;
-use tollgate_journal::{Filesystem, Journal, Reader, Writer};
-use tollgate_model::{Clock, IdGen, NodeId, Pepper};
+use tollgate_journal::{Filesystem, Journal, Reader, Recovered, Unfinished, Writer};
+use tollgate_model::{Clock, IdGen, NodeId, Now, Pepper, Ticks};
 
 use crate::checkpoint::{self, Checkpointer};
 use crate::error::StartError;
 use crate::handle::GatewayHandle;
 use crate::node::{Node, NodeParts, Stage};
 use crate::options::{CUT_TIMEOUT, LISTEN_BACKLOG, Options};
-use crate::recover::{finish_interrupted, restore};
+use crate::recover::{Finished, finish_interrupted, restore};
 use crate::worker::Worker;
 
 /// What a gateway takes from outside.
@@ -55,6 +55,7 @@ pub struct Gateway {
     address: SocketAddr,
     name: NodeId,
     interrupted: usize,
+    fresh: bool,
 }
 
 impl Gateway {
@@ -78,8 +79,10 @@ impl Gateway {
             deps.ids.as_ref(),
         )?;
         deps.clock.raise_to(recovered.last_tick);
-        let counters = MemoryCounters::new();
-        let lost_at = restore(&counters, &recovered, deps.clock.now());
+        let journal = Arc::new(journal);
+        let mut writers: Vec<Writer> = (0..threads).filter_map(|t| journal.writer(t)).collect();
+        let (counters, finished, lost_at) =
+            bring_back(&mut writers, &mut recovered, deps.clock.now());
         let listener = listen(options.listen).map_err(|source| StartError::Listen {
             address: options.listen,
             source,
@@ -95,11 +98,7 @@ impl Gateway {
             lost_at,
         }));
         node.metrics.register(registry);
-        let journal = Arc::new(journal);
-        let mut writers: Vec<Writer> = (0..threads).filter_map(|t| journal.writer(t)).collect();
-        let interrupted = writers
-            .first_mut()
-            .map_or(0, |writer| finish_interrupted(writer, &mut recovered));
+        node.metrics.show_start(&recovered, &finished);
         for (position, writer) in node.positions.iter().zip(&writers) {
             position.store(
                 writer.next_sequence().0,
@@ -118,15 +117,17 @@ impl Gateway {
             threads: Vec::new(),
             ended: Mutex::new(ended),
             address,
-            interrupted,
+            interrupted: finished.recorded(),
+            fresh: recovered.fresh,
         };
-        gateway.spawn_threads(writers, &listener, &running)?;
+        gateway.spawn_threads(writers, finished.left, &listener, &running)?;
         Ok(gateway)
     }
 
     fn spawn_threads(
         &mut self,
         writers: Vec<Writer>,
+        mut unfinished: Vec<Unfinished>,
         listener: &TcpListener,
         running: &SyncSender<()>,
     ) -> Result<(), StartError> {
@@ -134,12 +135,17 @@ impl Gateway {
             let listener = listener.try_clone().map_err(StartError::Thread)?;
             let node = Arc::clone(&self.node);
             let running = running.clone();
+            // The first thread takes what is left to be recorded.
+            let unfinished = std::mem::take(&mut unfinished);
             let number = u16::try_from(thread).unwrap_or(u16::MAX);
             let spawned = std::thread::Builder::new()
                 .name(format!("gateway-{thread}"))
                 .spawn(move || {
                     let alive = Alive(Arc::clone(&node), running);
-                    run_thread(node, number, writer, listener);
+                    run_thread(listener, |local_listener| {
+                        let worker = Worker::new(node, number, writer, unfinished);
+                        worker.run(local_listener)
+                    });
                     drop(alive);
                 });
             self.threads.push(spawned.map_err(StartError::Thread)?);
@@ -168,6 +174,12 @@ impl Gateway {
     #[must_use]
     pub fn interrupted(&self) -> usize {
         self.interrupted
+    }
+
+    /// Whether the journal's folder was new: nothing here tells of the past.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.fresh
     }
 
     /// For publishing, questions and health.
@@ -291,7 +303,25 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-fn run_thread(node: Arc<Node>, thread: u16, writer: Writer, listener: TcpListener) {
+/// Counters as the journal tells, and what of it could not be recorded yet.
+fn bring_back(
+    writers: &mut [Writer],
+    recovered: &mut Recovered,
+    now: Now,
+) -> (MemoryCounters, Finished, Option<Ticks>) {
+    let counters = MemoryCounters::new();
+    let Some(first) = writers.first_mut() else {
+        return (counters, Finished::default(), None);
+    };
+    let finished = finish_interrupted(first, recovered);
+    let lost_at = restore(&counters, recovered, &finished, first.stream(), now);
+    (counters, finished, lost_at)
+}
+
+fn run_thread<F: Future<Output = ()>>(
+    listener: TcpListener,
+    run: impl FnOnce(tokio::net::TcpListener) -> F,
+) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .thread_name("resolver")
@@ -307,7 +337,7 @@ fn run_thread(node: Arc<Node>, thread: u16, writer: Writer, listener: TcpListene
     let local = LocalSet::new();
     local.block_on(&runtime, async move {
         match tokio::net::TcpListener::from_std(listener) {
-            Ok(listener) => Worker::new(node, thread, writer).run(listener).await,
+            Ok(listener) => run(listener).await,
             Err(error) => tracing::error!(%error, "a gateway thread cannot accept"),
         }
     });

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use tollgate_counters::QuotaUse;
 use tollgate_model::{
     By, Catalog, CatalogSink, CheckAnswer, CheckRequest, CounterId, CounterKind, CounterScope,
-    Decisions, KeyDelta, Period,
+    Decisions, KeyDelta, Period, SubscriptionId, Timestamp,
 };
 
 use crate::decide;
@@ -48,12 +49,7 @@ impl GatewayHandle {
     /// What the platform knows was used of a quota in a period. Never lowers what is counted here.
     /// `by` is whose quota it is: a subscription's or a key family's.
     pub fn seed_quota(&self, by: By, id: &str, period: Period, used: u64) {
-        let scope = CounterScope {
-            by,
-            id,
-            route: None,
-        };
-        let counter = CounterId::quota(scope).in_period(period.start);
+        let counter = counter_of(by, id, period.start);
         let kind = CounterKind::Quota {
             ends_at: period.end,
         };
@@ -61,10 +57,67 @@ impl GatewayHandle {
         self.node.counters.seed_quota(counter, kind, used, now);
     }
 
+    /// What is counted here on a quota of the period that began then, if anything is.
+    #[must_use]
+    pub fn find_quota(&self, by: By, id: &str, start: Timestamp) -> Option<QuotaUse> {
+        self.node.counters.find_quota(counter_of(by, id, start))
+    }
+
+    /// From here on calls on these quotas are refused as where counters are lost, until
+    /// [`Self::quotas_are_ready`]: `starts` of the periods of a subscription's quota. To be asked
+    /// for before a catalog is published under which they begin.
+    pub fn quotas_are_unknown(&self, id: &SubscriptionId, starts: &[Timestamp]) {
+        self.node.set_unknown(&counters_of(id, starts), true);
+    }
+
+    /// What these quotas had used has been told.
+    pub fn quotas_are_ready(&self, id: &SubscriptionId, starts: &[Timestamp]) {
+        self.node.set_unknown(&counters_of(id, starts), false);
+    }
+
+    /// At least so many units were used in a period, those counted here already among them; the
+    /// others under periods of another length. Never lowers what is counted here.
+    pub fn carry_quota(&self, by: By, id: &str, period: Period, used: u64) {
+        let counter = counter_of(by, id, period.start);
+        let kind = CounterKind::Quota {
+            ends_at: period.end,
+        };
+        let now = self.node.clock.now();
+        self.node.counters.carry_quota(counter, kind, used, now);
+    }
+
+    /// Whether no thread decides by an earlier catalog than the one in force any more. That is a
+    /// turn of each thread's loop after publishing.
+    #[must_use]
+    pub fn has_turned(&self) -> bool {
+        self.node.has_turned()
+    }
+
+    /// Writes a checkpoint and waits for it: whether a kill forgets nothing of what is counted
+    /// now. Blocks.
+    #[must_use]
+    pub fn checkpoint(&self) -> bool {
+        self.node.orders.write_now()
+    }
+
     /// Every quota was seeded.
     pub fn quotas_are_known(&self) {
         self.node.quotas_are_known();
     }
+}
+
+fn counter_of(by: By, id: &str, start: Timestamp) -> CounterId {
+    let scope = CounterScope {
+        by,
+        id,
+        route: None,
+    };
+    CounterId::quota(scope).in_period(start)
+}
+
+fn counters_of(id: &SubscriptionId, starts: &[Timestamp]) -> Vec<CounterId> {
+    let counter = |start: &Timestamp| counter_of(By::Subscription, id.as_str(), *start);
+    starts.iter().map(counter).collect()
 }
 
 impl CatalogSink for GatewayHandle {

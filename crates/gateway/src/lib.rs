@@ -62,3 +62,4 @@ pub use gateway::{Deps, Drained, Gateway};
 pub use handle::GatewayHandle;
 pub use options::Options;
 pub use probe::{Lane, Probe, Recognised};
+pub use tollgate_counters::QuotaUse;

@@ -5,15 +5,18 @@ use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response};
 use serde_json::{Map, Value, json};
+use tollgate_admission::{Length, LimitName, Refusal};
 use tollgate_model::{
-    CheckAnswer, DenialCode, KeyId, LimitReading, OrganizationId, PlanId, SubscriptionId,
+    By, CheckAnswer, DenialCode, KeyId, LimitReading, Now, OrganizationId, Per, PlanId,
+    SubscriptionId,
 };
 
-use crate::answer::{identify, name_caller};
+use crate::answer::{Rates, identify, name_caller, tell_rates};
 use crate::authenticate::{Caller, Directory, detail};
 use crate::credentials::Presented;
 use crate::decide::weigh;
 use crate::forward::AnswerBody;
+use crate::options::ME_CALLS_PER_SECOND;
 use crate::problem::Denial;
 use crate::service::Visit;
 
@@ -32,9 +35,7 @@ pub(crate) fn answer<E: From<Denial>>(
 ) -> Result<Response<AnswerBody>, E> {
     let node = visit.worker.node();
     if !node.may_ask(visit.address, visit.now.wall) {
-        let mut denial = Denial::new(DenialCode::RateLimited, "Ask less often.");
-        denial.retry_after_s = Some(1);
-        return Err(denial.into());
+        return Err(too_often(visit.now).into());
     }
     if parts.uri.path().strip_prefix(PREFIX) != Some("me") {
         let detail = "No such resource of the gateway's own.";
@@ -59,8 +60,41 @@ pub(crate) fn answer<E: From<Denial>>(
         .recognise(secret, visit.now.wall)
         .map_err(|(code, _)| Denial::new(code, detail(code)))?;
     let address = Some(visit.address);
-    let told = weigh(node, &visit.catalog, &caller, None, 1, address, visit.now);
-    Ok(respond(visit, parts, &caller, &told))
+    let (said, told) = weigh(node, &visit.catalog, &caller, None, 1, address, visit.now);
+    let mut answer = respond(visit, parts, &caller, &said);
+    if let Some(told) = &told {
+        let rates = Rates {
+            values: told.values,
+            policy: told.compiled.policy(),
+        };
+        tell_rates(answer.headers_mut(), &rates);
+    }
+    Ok(answer)
+}
+
+/// The refusal of an address that asks more often than it may: until the second is over.
+fn too_often(now: Now) -> Denial {
+    const SECOND_US: i64 = 1_000_000;
+    let allowed = u64::from(ME_CALLS_PER_SECOND);
+    let refusal = Refusal {
+        code: DenialCode::RateLimited,
+        name: LimitName {
+            length: Length::Window(Per::Second),
+            by: By::Address,
+            on_route: false,
+        },
+        limit: allowed,
+        used: allowed,
+        remaining: 0,
+        scope: By::Address,
+        period: None,
+        retry_after_s: Some(1),
+        reset_at: Some(now.wall.floor_to(SECOND_US).plus_us(SECOND_US)),
+    };
+    Denial {
+        detail: "An address may ask so often in a second; ask less often.".into(),
+        ..Denial::limited(refusal)
+    }
 }
 
 fn respond(

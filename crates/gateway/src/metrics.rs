@@ -1,4 +1,7 @@
 //! What Prometheus is told. Labels are bounded: APIs, classes and codes, never keys or paths.
+//!
+//! Every figure is explained in `docs/metrics.md`; the test of this module fails on one that is
+//! not. Counters get `_total` from the encoder.
 
 use std::sync::atomic::AtomicU64;
 
@@ -8,8 +11,10 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tollgate_counters::Totals;
-use tollgate_journal::JournalStatus;
+use tollgate_journal::{DamageReport, JournalStatus, Recovered};
 use tollgate_model::{ApiId, DenialCode};
+
+use crate::recover::Finished;
 
 type Count = Counter<u64, AtomicU64>;
 
@@ -35,6 +40,7 @@ pub(crate) struct Metrics {
     requests: Family<ClassLabels, Count>,
     upstream_errors: Family<ApiLabels, Count>,
     denials: Family<CodeLabels, Count>,
+    refused_units: Family<CodeLabels, Count>,
     /// Open connections.
     pub(crate) connections: Gauge,
     /// Requests being served.
@@ -43,6 +49,14 @@ pub(crate) struct Metrics {
     pub(crate) unreadable: Count,
     /// Events that could not be written down, by declared loss or failure.
     pub(crate) events_lost: Count,
+    /// Units of these.
+    pub(crate) lost_units: Count,
+    /// Units admitted above a limit that holds.
+    pub(crate) over_admitted_units: Count,
+    /// Exchanges of an earlier life that were recorded as interrupted.
+    pub(crate) interrupted: Count,
+    /// Of these, those that there is no room to record yet.
+    pub(crate) unfinished: Gauge,
     /// Refusals that were recorded as part of a summary.
     pub(crate) summarised: Count,
     /// Costs stated by upstreams above what their route allows.
@@ -59,8 +73,20 @@ pub(crate) struct Metrics {
     pub(crate) journal_unsynced_bytes: Gauge,
     /// Entries of it that cannot be read.
     pub(crate) journal_missing: Gauge,
+    /// Bytes of it that cannot be used.
+    journal_damaged_bytes: Gauge,
+    /// Bytes at its ends that were cut off at this start, never acknowledged as synced.
+    journal_torn_bytes: Gauge,
+    /// Most bytes on disk.
+    journal_max_bytes: Gauge,
+    /// Length of the time before this start from which a power cut may have taken entries.
+    journal_lost_span_seconds: Gauge<f64, AtomicU64>,
     /// 1 while it has no room.
     pub(crate) journal_full: Gauge,
+    /// Units of quotas that count without a record.
+    held_units: Gauge,
+    /// Units that open grants allow and nobody has taken.
+    granted_units: Gauge,
     /// Counters held.
     pub(crate) counters: Gauge,
     /// Addresses counted apart.
@@ -116,71 +142,188 @@ impl Metrics {
         self.denials.get_or_create(&labels).inc();
     }
 
-    /// Shows how the journal and the counters are doing.
-    pub(crate) fn show(&self, journal: &JournalStatus, counters: &Totals) {
-        let set = |gauge: &Gauge, value: u64| {
-            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+    /// Counts the units of a request that was refused: for its limits, or for want of room.
+    pub(crate) fn refused(&self, code: DenialCode, units: u64) {
+        let labels = CodeLabels {
+            code: code.as_str().to_owned(),
         };
+        self.refused_units.get_or_create(&labels).inc_by(units);
+    }
+
+    /// Shows what a start found.
+    pub(crate) fn show_start(&self, recovered: &Recovered, finished: &Finished) {
+        self.interrupted.inc_by(finished.recorded() as u64);
+        set(&self.unfinished, finished.left.len() as u64);
+        let span_us = recovered
+            .lost_span
+            .map_or(0, |span| span.to.since(span.from));
+        self.journal_lost_span_seconds.set(span_us as f64 / 1e6);
+    }
+
+    /// Shows how the journal and the counters are doing.
+    pub(crate) fn show(&self, journal: &JournalStatus, damage: &DamageReport, counters: &Totals) {
         set(&self.journal_bytes, journal.disk_bytes);
+        set(&self.journal_max_bytes, journal.disk_bytes_max);
         set(&self.journal_unsynced_bytes, journal.unsynced_bytes);
         set(&self.journal_missing, journal.missing);
         set(&self.journal_full, u64::from(journal.full.is_some()));
+        let damaged = damage.spots.iter().map(|spot| spot.bytes).sum();
+        set(&self.journal_damaged_bytes, damaged);
+        let torn = damage.torn.iter().map(|tail| tail.bytes).sum();
+        set(&self.journal_torn_bytes, torn);
         set(&self.counters, counters.counters as u64);
         set(&self.addresses, counters.addresses as u64);
+        set(&self.held_units, counters.held_units);
+        set(&self.granted_units, counters.granted_units);
     }
 
     /// Makes the figures visible.
     pub(crate) fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("gateway");
-        let mut count = |name: &str, help: &str, count: &Count| {
+        for (name, help, count) in self.counts() {
             registry.register(name, help, count.clone());
-        };
-        count(
-            "unreadable",
-            "heads that could not be read",
-            &self.unreadable,
-        );
-        count("events_lost", "events not written down", &self.events_lost);
-        count("summarised", "refusals in summaries", &self.summarised);
-        count(
-            "costs_capped",
-            "stated costs above the maximum",
-            &self.costs_capped,
-        );
-        count("cuts", "live exchanges cut", &self.cuts);
-        count("checkpoints", "checkpoints written", &self.checkpoints);
-        let failures = &self.checkpoint_failures;
-        count("checkpoint_failures", "checkpoints not written", failures);
-        let mut gauge = |name: &str, help: &str, gauge: &Gauge| {
+        }
+        for (name, help, gauge) in self.gauges() {
             registry.register(name, help, gauge.clone());
-        };
-        gauge("connections", "open connections", &self.connections);
-        gauge("in_flight", "requests being served", &self.in_flight);
-        gauge("journal_bytes", "journal on disk", &self.journal_bytes);
-        let unsynced = &self.journal_unsynced_bytes;
-        gauge("journal_unsynced_bytes", "journal not yet synced", unsynced);
-        let missing = &self.journal_missing;
-        gauge(
-            "journal_missing",
-            "journal entries that cannot be read",
-            missing,
+        }
+        registry.register(
+            "journal_lost_span_seconds",
+            "time before this start from which a power cut may have taken entries",
+            self.journal_lost_span_seconds.clone(),
         );
-        gauge(
-            "journal_full",
-            "1 while the journal has no room",
-            &self.journal_full,
-        );
-        gauge("counters", "counters held", &self.counters);
-        gauge("addresses", "addresses counted apart", &self.addresses);
-        gauge("keys", "keys known", &self.keys);
-        gauge("catalog_version", "catalog in force", &self.catalog_version);
         registry.register(
             "requests",
             "answers by API and class",
             self.requests.clone(),
         );
         registry.register("denials", "refusals by code", self.denials.clone());
+        registry.register(
+            "refused_units",
+            "units refused by a limit or for want of room",
+            self.refused_units.clone(),
+        );
         let errors = self.upstream_errors.clone();
         registry.register("upstream_errors", "failed upstreams by API", errors);
+    }
+
+    fn counts(&self) -> [(&'static str, &'static str, &Count); 10] {
+        [
+            (
+                "over_admitted_units",
+                "units admitted above a limit: must be 0",
+                &self.over_admitted_units,
+            ),
+            ("events_lost", "events not written down", &self.events_lost),
+            ("lost_units", "units of events lost", &self.lost_units),
+            (
+                "interrupted",
+                "exchanges that a crash broke off, recorded since",
+                &self.interrupted,
+            ),
+            (
+                "unreadable",
+                "heads that could not be read",
+                &self.unreadable,
+            ),
+            ("summarised", "refusals in summaries", &self.summarised),
+            (
+                "costs_capped",
+                "stated costs above the maximum",
+                &self.costs_capped,
+            ),
+            ("cuts", "live exchanges cut", &self.cuts),
+            ("checkpoints", "checkpoints written", &self.checkpoints),
+            (
+                "checkpoint_failures",
+                "checkpoints not written",
+                &self.checkpoint_failures,
+            ),
+        ]
+    }
+
+    fn gauges(&self) -> [(&'static str, &'static str, &Gauge); 16] {
+        [
+            ("connections", "open connections", &self.connections),
+            ("in_flight", "requests being served", &self.in_flight),
+            (
+                "held_units",
+                "units of quotas that count without a record",
+                &self.held_units,
+            ),
+            (
+                "granted_units",
+                "units granted and not taken: what a kill now would hold",
+                &self.granted_units,
+            ),
+            (
+                "unfinished",
+                "broken-off exchanges that wait for room to be recorded",
+                &self.unfinished,
+            ),
+            ("journal_bytes", "journal on disk", &self.journal_bytes),
+            (
+                "journal_max_bytes",
+                "most bytes of the journal on disk",
+                &self.journal_max_bytes,
+            ),
+            (
+                "journal_unsynced_bytes",
+                "journal not yet synced",
+                &self.journal_unsynced_bytes,
+            ),
+            (
+                "journal_missing",
+                "journal entries that cannot be read",
+                &self.journal_missing,
+            ),
+            (
+                "journal_damaged_bytes",
+                "journal bytes that cannot be used",
+                &self.journal_damaged_bytes,
+            ),
+            (
+                "journal_torn_bytes",
+                "bytes cut off the journal's ends at this start",
+                &self.journal_torn_bytes,
+            ),
+            (
+                "journal_full",
+                "1 while the journal has no room",
+                &self.journal_full,
+            ),
+            ("counters", "counters held", &self.counters),
+            ("addresses", "addresses counted apart", &self.addresses),
+            ("keys", "keys known", &self.keys),
+            ("catalog_version", "catalog in force", &self.catalog_version),
+        ]
+    }
+}
+
+fn set(gauge: &Gauge, value: u64) {
+    gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_figure_is_explained() {
+        let page = include_str!("../../../docs/metrics.md");
+        let metrics = Metrics::default();
+        let counts = metrics.counts().map(|(name, ..)| format!("{name}_total"));
+        let gauges = metrics.gauges().map(|(name, ..)| name.to_owned());
+        let families = [
+            "requests_total",
+            "denials_total",
+            "refused_units_total",
+            "upstream_errors_total",
+            "journal_lost_span_seconds",
+        ];
+        let families = families.map(str::to_owned);
+        for name in counts.into_iter().chain(gauges).chain(families) {
+            let row = format!("| `tollgate_gateway_{name}");
+            assert!(page.contains(&row), "docs/metrics.md has no row for {name}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! What all threads of a gateway share: counters, keys, the catalog, figures, and the few numbers
 //! that are counted per node.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -13,10 +13,12 @@ use tollgate_admission::{Applicable, Cost, Rule};
 use tollgate_counters::MemoryCounters;
 use tollgate_journal::SyncMode;
 use tollgate_model::{
-    ApiId, Catalog, Clock, DenialCode, IdGen, KeyId, Now, Pepper, Sequence, Ticks, Timestamp,
+    ApiId, Catalog, Clock, CounterId, DenialCode, IdGen, KeyId, Now, Pepper, Sequence, Ticks,
+    Timestamp,
 };
 
 use crate::address::network_of;
+use crate::checkpoint::Orders;
 use crate::keys::KeyTable;
 use crate::metrics::Metrics;
 use crate::options::{
@@ -69,7 +71,7 @@ pub(crate) enum Stage {
 /// How other threads speak to a gateway thread.
 #[derive(Debug, Default)]
 pub(crate) struct Mailbox {
-    /// Something is here, or the stage has changed.
+    /// Something is here, or the stage or the catalog has changed.
     pub(crate) notify: Notify,
     /// Keys whose exchanges are to be cut. No longer than there are keys.
     ended: Mutex<Vec<KeyId>>,
@@ -117,6 +119,14 @@ pub(crate) struct Node {
     /// Threads that have not ended.
     threads_running: AtomicUsize,
     lost: Option<Lost>,
+    /// Quotas that wait for what the platform knows, because their periods were changed.
+    unknown: Mutex<HashSet<CounterId>>,
+    some_unknown: AtomicBool,
+    /// Catalogs published so far, and by thread, how many of them it decides by at least.
+    published: AtomicU64,
+    turned: Vec<AtomicU64>,
+    /// What the checkpoint thread is asked for.
+    pub(crate) orders: Orders,
     /// Open connections, by thread.
     pub(crate) connections: Vec<AtomicUsize>,
     by_address: Mutex<HashMap<IpAddr, usize>>,
@@ -166,6 +176,13 @@ impl Node {
             stage: AtomicUsize::new(Stage::Starting as usize),
             threads_running: AtomicUsize::new(threads),
             lost,
+            unknown: Mutex::default(),
+            some_unknown: AtomicBool::new(false),
+            published: AtomicU64::new(0),
+            turned: std::iter::repeat_with(AtomicU64::default)
+                .take(threads)
+                .collect(),
+            orders: Orders::default(),
             connections: std::iter::repeat_with(AtomicUsize::default)
                 .take(threads)
                 .collect(),
@@ -216,6 +233,28 @@ impl Node {
         let version = compiled.version();
         self.catalog.store(Arc::new(compiled));
         self.tell_version(version);
+        self.published.fetch_add(1, Ordering::AcqRel);
+        for mailbox in &self.mailboxes {
+            mailbox.notify.notify_one();
+        }
+    }
+
+    /// A thread is between two requests: whatever it decides from here on, it decides by what has
+    /// been published.
+    pub(crate) fn turn(&self, thread: u16) {
+        let published = self.published.load(Ordering::Acquire);
+        if let Some(turned) = self.turned.get(usize::from(thread)) {
+            turned.store(published, Ordering::Release);
+        }
+    }
+
+    /// Whether no thread decides by an earlier catalog any more.
+    pub(crate) fn has_turned(&self) -> bool {
+        let published = self.published.load(Ordering::Acquire);
+        let behind = |turned: &AtomicU64| turned.load(Ordering::Acquire) < published;
+        let ending = self.stage() >= Stage::Draining
+            || self.threads_running.load(Ordering::Acquire) < self.mailboxes.len();
+        ending || !self.turned.iter().any(behind)
     }
 
     /// Keys were changed: keys that have ended are cut everywhere.
@@ -251,6 +290,16 @@ impl Node {
 
     /// Whether some limit's counter is one of those that were lost and not yet made good.
     pub(crate) fn lost_counters(&self, limits: &[Applicable], now: Now) -> bool {
+        if self.some_unknown.load(Ordering::Acquire) {
+            let unknown = self.unknown.lock();
+            let waits = |l: &Applicable| {
+                matches!(l.rule, Rule::Quota { refuse_at, .. } if refuse_at.is_some())
+                    && unknown.contains(&l.counter)
+            };
+            if limits.iter().any(waits) {
+                return true;
+            }
+        }
         let Some(lost) = &self.lost else {
             return false;
         };
@@ -263,6 +312,20 @@ impl Node {
                 refuse_at.is_some() && !lost.quotas_known.load(Ordering::Acquire)
             }
         })
+    }
+
+    /// These quotas wait for what the platform knows, or no longer do.
+    pub(crate) fn set_unknown(&self, counters: &[CounterId], wait: bool) {
+        let mut unknown = self.unknown.lock();
+        for counter in counters {
+            if wait {
+                unknown.insert(*counter);
+            } else {
+                unknown.remove(counter);
+            }
+        }
+        let some = !unknown.is_empty();
+        self.some_unknown.store(some, Ordering::Release);
     }
 
     /// Passes a call on trust, while no more than `units_max` are in all.

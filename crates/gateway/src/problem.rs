@@ -52,7 +52,15 @@ impl Denial {
             DenialCode::QuotaExceeded => "quota",
             _ => "rate limit",
         };
-        let detail = format!("The {what} {} is used up.", refusal.name);
+        let (name, limit) = (refusal.name, refusal.limit);
+        let detail = match (refusal.retry_after_s, limit) {
+            (Some(_), _) => format!("The {what} {name} is used up."),
+            (None, 0) => format!("The {what} {name} is 0: it lets no call pass."),
+            (None, _) => format!(
+                "The call costs more than the {what} {name} allows in all ({limit}): it can never \
+                 pass, however long you wait."
+            ),
+        };
         Self {
             refusal: Some(refusal),
             retry_after_s: refusal.retry_after_s,

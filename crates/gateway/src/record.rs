@@ -17,6 +17,7 @@ use tollgate_journal::{Entry, Room};
 use tollgate_model::{ApiId, By, Charge, DenialCode, EventId, Now, Outcome, RequestId, UsageEvent};
 
 use crate::authenticate::Caller;
+use crate::forward::new_trace_id;
 use crate::head::{client_request_id, trace_parent};
 use crate::options::{PATH_RECORDED_BYTES_MAX, USER_AGENT_BYTES_MAX};
 use crate::routes::RouteMatch;
@@ -60,6 +61,7 @@ pub(crate) struct Facts {
     pub(crate) path: Arc<str>,
     pub(crate) user_agent: Option<Arc<str>>,
     pub(crate) client_request_id: Option<Arc<str>>,
+    /// The client's trace.
     pub(crate) trace_id: Option<Arc<str>>,
 }
 
@@ -173,13 +175,19 @@ pub(crate) fn event(
         overridden: false,
         test: key.is_some_and(|k| k.test),
         producer: empty(),
-        trace_id: facts.trace_id.clone(),
+        trace_id: trace_id(facts, outcome),
         client_request_id: facts.client_request_id.clone(),
         count: 1,
         catalog_version: facts.catalog_version,
         subscription_period: period(By::Subscription),
         key_period: period(By::Key),
     }
+}
+
+/// The trace that the upstream was told of: the client's, or one that began here.
+fn trace_id(facts: &Facts, outcome: Outcome) -> Option<Arc<str>> {
+    let begun = || (outcome != Outcome::Denied).then(|| Arc::from(new_trace_id(facts.id)));
+    facts.trace_id.clone().or_else(begun)
 }
 
 /// One record that stands for many refusals of one kind.

@@ -1,39 +1,76 @@
-//! What a start makes of what the journal found: counters put back, broken-off exchanges recorded.
+//! What a start makes of what the journal found: broken-off exchanges recorded, counters put back.
 
 use tollgate_counters::{Checkpointed, Logged, MemoryCounters, Position};
-use tollgate_journal::{CounterChange, EVENT_ROOM_BYTES, Entry, Recovered, Writer};
-use tollgate_model::{Now, Sequence, Ticks};
+use tollgate_journal::{
+    CounterChange, EVENT_ROOM_BYTES, Entry, Recovered, RecoveredEntry, Unfinished, Writer,
+};
+use tollgate_model::{Now, Sequence, StreamId, Ticks};
+
+/// Broken-off exchanges.
+#[derive(Default)]
+pub(crate) struct Finished {
+    /// Where each of those that were recorded now stands, and its charges.
+    recorded: Vec<(Sequence, Unfinished)>,
+    /// Those for which there was no room: their units are held until there is.
+    pub(crate) left: Vec<Unfinished>,
+}
+
+impl Finished {
+    /// How many were recorded.
+    pub(crate) fn recorded(&self) -> usize {
+        self.recorded.len()
+    }
+}
+
+/// Records the exchanges that were going on when the gateway died.
+pub(crate) fn finish_interrupted(writer: &mut Writer, recovered: &mut Recovered) -> Finished {
+    let mut finished = Finished::default();
+    for one in std::mem::take(&mut recovered.unfinished) {
+        let Ok(room) = writer.reserve(EVENT_ROOM_BYTES) else {
+            finished.left.push(one);
+            continue;
+        };
+        let entry = Entry::Event {
+            event: one.event.clone(),
+            charges: one.charges.clone(),
+        };
+        let sequence = writer.next_sequence();
+        if let Err(error) = writer.append(room, &entry) {
+            // The journal has it in memory, or said why not; it is tried again by nobody else.
+            tracing::error!(%error, "an interrupted exchange could not be written yet");
+        }
+        finished.recorded.push((sequence, one));
+    }
+    if !finished.left.is_empty() {
+        tracing::warn!(
+            waiting = finished.left.len(),
+            "no room to record exchanges that were broken off; their units are held until there is"
+        );
+    }
+    finished
+}
 
 /// Restores the counters; the tick at which they were lost, where the journal does not tell
 /// everything.
-pub(crate) fn restore(counters: &MemoryCounters, recovered: &Recovered, now: Now) -> Option<Ticks> {
-    let logged = |change: &CounterChange| match change {
-        CounterChange::Mark(mark) => Logged::Mark(*mark),
-        CounterChange::Charge(charge) => Logged::Charge(*charge),
-    };
-    let known = recovered.entries.iter().map(|entry| {
+pub(crate) fn restore(
+    counters: &MemoryCounters,
+    recovered: &Recovered,
+    finished: &Finished,
+    stream: &StreamId,
+    now: Now,
+) -> Option<Ticks> {
+    let known = recovered.entries.iter().map(logged);
+    // What broke off has been recorded, first of all in the new life: its units are known, not
+    // held on suspicion.
+    let ended = finished.recorded.iter().flat_map(|(sequence, one)| {
         let position = Position {
-            epoch: entry.epoch,
-            thread: entry.thread,
-            sequence: entry.sequence,
+            epoch: stream.epoch,
+            thread: stream.thread,
+            sequence: *sequence,
         };
-        (position, logged(&entry.change))
+        let charges = one.charges.iter();
+        charges.map(move |charge| (position, Logged::Charge(*charge)))
     });
-    // What broke off is recorded right after this, first of all in the new life: its units are
-    // known then, not held on suspicion.
-    let ended = recovered
-        .unfinished
-        .iter()
-        .zip(0..)
-        .flat_map(|(one, sequence)| {
-            let position = Position {
-                epoch: recovered.epoch,
-                thread: 0,
-                sequence: Sequence(sequence),
-            };
-            let charges = one.charges.iter();
-            charges.map(move |charge| (position, Logged::Charge(*charge)))
-        });
     let entries: Vec<(Position, Logged)> = known.chain(ended).collect();
     let checkpoint = recovered.checkpoint.as_ref().map(|c| Checkpointed {
         epoch: c.epoch,
@@ -48,28 +85,15 @@ pub(crate) fn restore(counters: &MemoryCounters, recovered: &Recovered, now: Now
     Some(now.ticks)
 }
 
-/// Records the exchanges that were going on when the gateway died. What does not fit now stays
-/// unfinished in the journal and is tried at the next start.
-pub(crate) fn finish_interrupted(writer: &mut Writer, recovered: &mut Recovered) -> usize {
-    let unfinished = std::mem::take(&mut recovered.unfinished);
-    let mut written = 0;
-    for one in unfinished {
-        let entry = Entry::Event {
-            event: one.event,
-            charges: one.charges,
-        };
-        let appended = writer
-            .reserve(EVENT_ROOM_BYTES)
-            .map_err(|error| error.to_string())
-            .and_then(|room| {
-                writer
-                    .append(room, &entry)
-                    .map_err(|error| error.to_string())
-            });
-        match appended {
-            Ok(_) => written += 1,
-            Err(error) => tracing::error!(error, "an interrupted exchange could not be recorded"),
-        }
-    }
-    written
+fn logged(entry: &RecoveredEntry) -> (Position, Logged) {
+    let position = Position {
+        epoch: entry.epoch,
+        thread: entry.thread,
+        sequence: entry.sequence,
+    };
+    let logged = match entry.change {
+        CounterChange::Mark(mark) => Logged::Mark(mark),
+        CounterChange::Charge(charge) => Logged::Charge(charge),
+    };
+    (position, logged)
 }

@@ -16,7 +16,9 @@ use http::Method;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tollgate_admission::CompiledLimits;
-use tollgate_journal::{EVENT_ROOM_BYTES, Entry, JournalFull, NotWritten, Room, SyncMode, Writer};
+use tollgate_journal::{
+    EVENT_ROOM_BYTES, Entry, JournalFull, NotWritten, Room, SyncMode, Unfinished, Writer,
+};
 use tollgate_model::{Catalog, KeyId, Mark, Now, RequestId, Ticks, Upstream};
 
 use crate::accept;
@@ -48,11 +50,18 @@ pub(crate) struct Worker {
     scratch: RefCell<Box<[u8]>>,
     next_upstream: Cell<usize>,
     summarised_at: Cell<Ticks>,
+    /// Exchanges of an earlier life that there was no room to record yet.
+    unfinished: RefCell<Vec<Unfinished>>,
     methods: Vec<(Method, Arc<str>)>,
 }
 
 impl Worker {
-    pub(crate) fn new(node: Arc<Node>, thread: u16, writer: Writer) -> Rc<Self> {
+    pub(crate) fn new(
+        node: Arc<Node>,
+        thread: u16,
+        writer: Writer,
+        unfinished: Vec<Unfinished>,
+    ) -> Rc<Self> {
         let methods = [
             Method::GET,
             Method::HEAD,
@@ -77,6 +86,7 @@ impl Worker {
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
             next_upstream: Cell::new(0),
             summarised_at: Cell::new(Ticks(0)),
+            unfinished: RefCell::new(unfinished),
             methods: methods.map(named).into(),
         })
     }
@@ -249,10 +259,31 @@ impl Worker {
             }
         }
         self.pool.borrow_mut().evict(now.ticks);
+        self.record_unfinished();
         let summaries_due = now.ticks.since(self.summarised_at.get()) >= SUMMARY_EVERY_US;
         if self.thread == 0 && summaries_due {
             self.summarised_at.set(now.ticks);
             self.write_summaries();
+        }
+    }
+
+    /// Records what an earlier life left broken off, as soon as there is room. Until then its
+    /// units are held; with the record they are settled.
+    fn record_unfinished(&self) {
+        while !self.unfinished.borrow().is_empty() {
+            let Ok(room) = self.reserve_room(EVENT_ROOM_BYTES) else {
+                return;
+            };
+            let Some(one) = self.unfinished.borrow_mut().pop() else {
+                return;
+            };
+            let counters = &self.node.counters;
+            counters.settle_held(&one.charges, &mut || self.claim_sequence());
+            self.node.metrics.interrupted.inc();
+            self.node.metrics.unfinished.dec();
+            let Unfinished { event, charges } = one;
+            // Nobody waits for it; what cannot be written now is kept by the journal, and told.
+            let _unawaited = self.append(room, &Entry::Event { event, charges });
         }
     }
 
@@ -274,6 +305,7 @@ impl Worker {
     }
 
     fn read_mailbox(&self) {
+        self.node.turn(self.thread);
         if let Some(mailbox) = self.mailbox() {
             self.cut_keys(&mailbox.take_ended());
         }
@@ -323,6 +355,7 @@ impl Worker {
             }
         }
         self.pool.borrow_mut().clear();
+        self.record_unfinished();
         self.write_summaries();
     }
 

@@ -117,6 +117,29 @@ impl Metering {
         })
     }
 
+    /// Σ units of a subscription's events of `[from, to)`, test keys' among them, whatever period
+    /// they were charged to.
+    ///
+    /// # Errors
+    /// As [`Metering::stats`].
+    pub async fn units_of_subscription(
+        &self,
+        id: &SubscriptionId,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> MeteringResult<u64> {
+        if from >= to {
+            return Ok(0);
+        }
+        let filter = Filter {
+            subscription: Some(id.clone()),
+            include_test: true,
+            ..Filter::default()
+        };
+        let sums = self.whole(&Span::exact(from, to)?, &filter).await?;
+        Ok(sums.counts.units)
+    }
+
     async fn total_of(&self, scope: &PeriodScope) -> MeteringResult<u64> {
         Ok(self.store.total_units(scope).await?)
     }

@@ -336,6 +336,37 @@ proptest! {
     }
 }
 
+#[test]
+fn a_slots_end_is_one_instant_however_the_two_clocks_are_read() {
+    let limit = window(Per::Minute, Some(10), None);
+    let opens = NOW.ticks.plus_us(41_500_000);
+    let reading = Reading {
+        counted: 10,
+        grows_at: Some(opens),
+        opens_at: Some(opens),
+    };
+    let told = |ticks_us: u64, wall_us: i64| {
+        let now = Now {
+            wall: NOW.wall.plus_us(wall_us),
+            ticks: NOW.ticks.plus_us(ticks_us),
+        };
+        let refused = decide(&[limit], &[reading], 1, now, Enforcement::Enforce);
+        let Verdict::Deny(refusal) = refused else {
+            panic!("it is full");
+        };
+        assert_eq!(refusal.reset_at, grows_at(&limit, &reading, now));
+        refusal.reset_at
+    };
+    let first = told(0, 0);
+    assert_eq!(first, Some(NOW.wall.plus_us(41_500_000)));
+    for (ticks_us, wall_us) in [(1_000, 1_001), (1_000, 999), (2_000_000, 2_000_003)] {
+        assert_eq!(told(ticks_us, wall_us), first);
+    }
+    // A wall clock that was set an hour ahead is told ahead.
+    let hour_us = 3_600_000_000;
+    assert_eq!(told(0, hour_us), first.map(|at| at.plus_us(hour_us)));
+}
+
 fn denied(verdict: &Verdict) -> bool {
     matches!(verdict, Verdict::Deny(_))
 }

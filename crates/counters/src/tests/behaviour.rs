@@ -279,3 +279,56 @@ fn a_quota_that_never_refuses_is_counted_beyond_its_allowance() {
     assert_eq!(spend(&counters, &limits, 9, after_us(0)), 9);
     assert_eq!(counted(&counters, &limits, after_us(0)), [9]);
 }
+
+#[test]
+fn what_others_account_for_is_held_and_never_lowers_what_is_counted() {
+    let counters = MemoryCounters::new();
+    let month = quota(3, 100, Some(100));
+    assert_eq!(spend(&counters, &[month], 10, after_us(0)), 10);
+    let used = || counted(&counters, &[month], after_us(0));
+    counters.carry_quota(month.counter, month.kind(), 30, after_us(1));
+    assert_eq!(used(), [30]);
+    // Told again, or told less: nothing changes.
+    counters.carry_quota(month.counter, month.kind(), 30, after_us(2));
+    counters.carry_quota(month.counter, month.kind(), 7, after_us(3));
+    assert_eq!(used(), [30]);
+    assert_eq!(counters.totals().held_units, 20);
+    assert_eq!(spend(&counters, &[month], 100, after_us(4)), 70);
+    let found = counters.find_quota(month.counter).unwrap();
+    assert_eq!((found.used, found.in_flight), (100, 0));
+}
+
+#[test]
+fn a_request_without_a_record_stays_counted_and_is_not_settled() {
+    let counters = MemoryCounters::new();
+    let limits = [window(1, Per::Minute, 10), quota(2, 50, Some(50))];
+    let taken = reserve(&counters, &limits, 3, after_us(0)).unwrap();
+    counters.settle_unrecorded(taken, 3, 2);
+    assert_eq!(counted(&counters, &limits, after_us(0)), [3, 2]);
+    assert_eq!(counters.totals().held_units, 2);
+    assert_eq!(counters.totals().charges_in_flight, 0);
+    assert_eq!(settled_of(&counters, limits[1].counter), 0);
+}
+
+#[test]
+fn a_late_record_settles_what_was_held_for_it() {
+    let counters = MemoryCounters::new();
+    let limits = [quota(2, 50, Some(50))];
+    let taken = reserve(&counters, &limits, 3, after_us(0)).unwrap();
+    let charges = taken.charges().to_vec();
+    counters.settle_unrecorded(taken, 3, 3);
+    let mut placed = 0;
+    counters.settle_held(&charges, &mut || placed += 1);
+    assert_eq!(placed, 1);
+    assert_eq!(counted(&counters, &limits, after_us(0)), [3]);
+    assert_eq!(counters.totals().held_units, 0);
+    assert_eq!(settled_of(&counters, limits[0].counter), 3);
+}
+
+fn settled_of(counters: &MemoryCounters, id: tollgate_model::CounterId) -> u64 {
+    let shard = (id.0 % u128::from(SHARDS)) as u16;
+    let copy = counters.snapshot_shard(shard, after_us(9), &mut Vec::new);
+    let copy = copy.unwrap();
+    let state = copy.counters.iter().find(|state| state.counter == id);
+    state.unwrap().settled
+}

@@ -15,5 +15,6 @@ mod upgrade;
 
 pub(crate) use body::{AnswerBody, Traffic};
 pub(crate) use pool::{Pool, UpstreamConnection};
+pub(crate) use request::new_trace_id;
 pub(crate) use response::{Abort, forward};
 pub(crate) use upgrade::Tunnel;

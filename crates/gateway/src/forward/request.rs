@@ -146,15 +146,26 @@ impl Outgoing<'_> {
     }
 }
 
-/// A trace that begins here: its ids are made of the request's, which is unique already.
+/// A trace that begins here.
 fn new_trace_parent(id: RequestId) -> String {
+    let (trace, parent) = new_trace(id);
+    format!("00-{trace:032x}-{parent:016x}-00")
+}
+
+/// The id of a trace that begins here, as it stands in `traceparent`.
+pub(crate) fn new_trace_id(id: RequestId) -> String {
+    format!("{:032x}", new_trace(id).0)
+}
+
+/// A trace's id and our part's, made of the request's id, which is unique already.
+fn new_trace(id: RequestId) -> (u128, u64) {
     let mut hash: u128 = 0xcbf2_9ce4_8422_2325_8422_2325_cbf2_9ce4;
     for byte in id.as_str().bytes() {
         hash = (hash ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
     }
     let parent = (hash >> 64) as u64 ^ hash as u64;
     // All zeros is the one value that a trace id must not have.
-    format!("00-{:032x}-{:016x}-00", hash | 1, parent | 1)
+    (hash | 1, parent | 1)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tollgate_model::Outcome;
+use tollgate_model::{By, Outcome};
 
 use crate::world::{KEY, Wish, World, gist, per_minute};
 
@@ -171,4 +171,75 @@ fn a_full_journal_refuses_before_anything_is_forwarded() {
     let refused = client.get("/v1/x", &[("x-api-key", KEY)]);
     assert_eq!(refused.code(), "journal_full");
     assert!(refused.header("retry-after").is_some());
+}
+
+#[test]
+fn what_the_platform_told_and_what_came_after_outlive_a_kill() {
+    let mut world = World::new();
+    let seed = |world: &World| {
+        let period = world.quota_period();
+        let handle = &world.handle;
+        handle.seed_quota(By::Subscription, "acme-widgets", period, 800);
+        assert!(handle.checkpoint());
+    };
+    seed(&world);
+    for _ in 0..15 {
+        assert_eq!(world.call("/v1/x").status, 200);
+    }
+    world.crash();
+    seed(&world);
+    assert!(world.used() >= 815, "{}", world.used());
+    assert!(world.used() <= 815 + 15, "{}", world.used());
+}
+
+#[test]
+fn a_quota_that_is_not_known_yet_lets_nothing_pass_and_then_counts_what_was_carried() {
+    let world = World::new();
+    assert_eq!(world.call("/v1/x").status, 200);
+    let period = world.quota_period();
+    let id = tollgate_model::SubscriptionId::new("acme-widgets");
+    world.handle.quotas_are_unknown(&id, &[period.start]);
+    let refused = world.call("/v1/x");
+    assert_eq!(
+        (refused.status, refused.code().as_str()),
+        (503, "counters_unavailable")
+    );
+    assert!(refused.header("retry-after").is_some());
+    let handle = &world.handle;
+    handle.carry_quota(By::Subscription, id.as_str(), period, 41);
+    handle.quotas_are_ready(&id, &[period.start]);
+    let passed = world.call("/v1/x");
+    assert_eq!(passed.status, 200);
+    assert_eq!(passed.header("x-ratelimit-used"), Some("42"));
+    assert_eq!(world.upstream.seen().len(), 2);
+}
+
+#[test]
+fn what_a_kill_broke_off_is_recorded_when_there_is_room_again() {
+    let mut world = World::with(Wish {
+        options: Some(|options| {
+            options.workers = 1;
+            options.journal.keep_us = 0;
+        }),
+        ..Wish::default()
+    });
+    let mut client = world.client();
+    client.send(format!(
+        "GET /v1/stream HTTP/1.1\r\nhost: a\r\nx-api-key: {KEY}\r\n\r\n"
+    ));
+    client.head().unwrap();
+    client.chunk(&mut Vec::new());
+    world.pass(Duration::from_secs(61));
+    world.wait_for_progress();
+    // The past takes all that the journal may have.
+    world.limit_journal(2 << 20);
+    world.crash();
+    assert_eq!(world.gateway().interrupted(), 0);
+    let used = world.used();
+    assert!((1..=16).contains(&used), "{used}");
+    assert!(world.events().is_empty());
+    world.make_room();
+    let event = world.the_event();
+    assert_eq!(gist(&event), (Outcome::Interrupted, 200, 1));
+    assert_eq!(world.used(), used, "held before, settled now");
 }

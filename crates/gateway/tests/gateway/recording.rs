@@ -196,3 +196,20 @@ fn bad_requests_and_unknown_paths_are_figures_only() {
     world.client().get("/v1/unlisted", &[]);
     assert!(world.events().is_empty());
 }
+
+#[test]
+fn a_trace_that_begins_here_is_recorded_as_the_upstream_was_told() {
+    let world = World::new();
+    assert_eq!(world.call("/v1/x").status, 200);
+    let seen = world.upstream.seen();
+    let told = seen[0].header("traceparent").unwrap();
+    let event = world.the_event();
+    assert_eq!(told.split('-').nth(1), event.trace_id.as_deref());
+}
+
+#[test]
+fn refused_calls_have_no_trace_of_ours() {
+    let world = World::new();
+    world.client().get("/v1/x", &[("x-api-key", "hm_unknown")]);
+    assert_eq!(world.the_event().trace_id, None);
+}

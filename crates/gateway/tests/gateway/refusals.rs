@@ -237,6 +237,9 @@ fn me_tells_a_key_about_itself_and_costs_nothing() {
         .collect();
     assert!(statuses.contains(&429), "{statuses:?}");
     assert_eq!(world.wait_for_events(1).len(), 1);
+    assert_eq!(answer.header("x-ratelimit-limit"), Some("1000"));
+    assert_eq!(answer.header("x-ratelimit-used"), Some("1"));
+    assert!(answer.header("ratelimit-policy").is_some());
     assert_eq!(world.used(), 1);
 }
 
@@ -252,4 +255,57 @@ fn unknown_keys_are_recorded_up_to_a_rate_and_above_it_as_a_sum() {
     });
     assert!(events.len() < 300, "{}", events.len());
     assert!(events.iter().all(|e| e.key.is_none() && e.status == 401));
+}
+
+#[test]
+fn asking_about_oneself_too_often_tells_the_limit() {
+    let world = World::new();
+    let refused = (0..200)
+        .map(|_| world.call("/.well-known/tollgate/me"))
+        .find(|answer| answer.status == 429)
+        .unwrap();
+    let problem = refused.json();
+    assert_eq!(problem["code"], "rate_limited");
+    for (field, value) in [("limit", 10), ("used", 10), ("remaining", 0)] {
+        assert_eq!(problem[field], value, "{field}");
+    }
+    assert_eq!(problem["scope"], "address");
+    assert_eq!(problem["window"], "second");
+    assert_eq!(problem["retry_after"], 1);
+    assert!(problem["reset_at"].is_string());
+    assert_eq!(refused.header("retry-after"), Some("1"));
+}
+
+#[test]
+fn a_window_opens_at_the_same_instant_however_often_it_is_asked() {
+    let world = World::new();
+    world.call("/v1/x");
+    let opens = || world.call("/.well-known/tollgate/me").json()["limits"][1]["reset_at"].clone();
+    let first = opens();
+    assert!(first.is_string());
+    for _ in 0..5 {
+        assert_eq!(opens(), first);
+    }
+}
+
+#[test]
+fn a_call_that_costs_more_than_a_limit_allows_is_told_so() {
+    let world = World::with_api(|api| {
+        let mut dear = crate::world::route("/v1/dear", &["GET"]);
+        dear.cost = 101;
+        api.routes = vec![dear];
+    });
+    let answer = world.call("/v1/dear");
+    assert_eq!(
+        (answer.status, answer.code().as_str()),
+        (429, "rate_limited")
+    );
+    let problem = answer.json();
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("never pass") && detail.contains("100"),
+        "{detail}"
+    );
+    assert_eq!(answer.header("retry-after"), None);
+    assert!(problem.get("reset_at").is_none());
 }

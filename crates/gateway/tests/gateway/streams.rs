@@ -91,6 +91,10 @@ fn revoking_a_key_cuts_what_it_has_in_flight_and_nothing_else() {
     assert!(waiting.head().is_none());
     let events = world.wait_for_events(2);
     assert!(events.iter().all(|e| e.outcome == Outcome::Cut));
+    // The one without a head was ended by us, not left by its client.
+    let mut statuses: Vec<u16> = events.iter().map(|e| e.status).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 503]);
     // The other key's stream goes on.
     world.upstream.step();
     assert_eq!(other.chunk(&mut Vec::new()), Some(3));

@@ -12,7 +12,7 @@ use tollgate_journal::{DiskFilesystem, Entry, SyncMode};
 use tollgate_model::{
     Api, ApiId, ApiKey, Catalog, CatalogSink, Clock, CountersLost, EncodedSlash, Every, IdGen,
     JournalFull, KeyChange, KeyDelta, KeyId, KeyState, LimitUse, Mode, Now, OnExceeded,
-    Organization, OrganizationId, Outcome, Pepper, Per, PeriodBasis, Plan, PlanId, Quota,
+    Organization, OrganizationId, Outcome, Pepper, Per, Period, PeriodBasis, Plan, PlanId, Quota,
     RateLimit, Route, RouteTemplate, Sequence, StaleCatalog, StatusSet, Subscription,
     SubscriptionId, SubscriptionState, Ticks, Timestamp, Unlisted, Upstream as Target, UsageEvent,
 };
@@ -401,6 +401,33 @@ impl World {
     pub fn pass(&self, span: Duration) {
         let us = span.as_micros() as u64;
         self.clock.forward_us.fetch_add(us, Ordering::SeqCst);
+    }
+
+    /// Most bytes of the journal, from the next start on.
+    pub fn limit_journal(&mut self, bytes: u64) {
+        self.options.journal.disk_bytes_max = bytes;
+    }
+
+    /// Ships everything, and has what is shipped deleted.
+    pub fn make_room(&self) {
+        let reader = self.gateway().reader().unwrap();
+        for _ in 0..2 {
+            for stream in reader.streams() {
+                reader.shipped(&stream.id, stream.next);
+            }
+            assert!(self.handle.checkpoint());
+        }
+        self.gateway().journal().unwrap().purge();
+    }
+
+    /// The current period of the subscription's quota.
+    pub fn quota_period(&self) -> Period {
+        use tollgate_model::{CheckRequest, Decisions};
+        let answer = self.handle.check(&CheckRequest::Subscription {
+            id: SubscriptionId::new("acme-widgets"),
+            units: 1,
+        });
+        answer.limits.iter().find_map(|l| l.period).unwrap()
     }
 
     /// Goes on as after `kill -9` at this moment: a second gateway starts on a copy of what the

@@ -14,6 +14,7 @@ use tollgate_metering::{LocalJournal, MinuteRetention, ShipOptions, Shipper};
 use tollgate_model::{Clock, IdGen};
 use tollgate_store::Store;
 
+use super::carry::Carrier;
 use crate::command::Misconfigured;
 use crate::config::{Config, ConfigError};
 
@@ -54,6 +55,7 @@ pub fn shipper(
 pub fn start(
     supervisor: &Supervisor,
     shipper: &Arc<Shipper>,
+    carrier: &Arc<Carrier>,
     control: &Control,
     store: &Arc<dyn Store>,
     clock: &Arc<dyn Clock>,
@@ -73,6 +75,11 @@ pub fn start(
                 tracing::warn!(%error, "changes of other processes could not be taken over");
             }
         }
+    });
+    let carrier = carrier.clone();
+    every(supervisor, "carry quotas", REFRESH_EVERY, move || {
+        let carrier = carrier.clone();
+        async move { carrier.retry().await }
     });
     let retention = Arc::new(MinuteRetention::new(store.clone(), clock.clone()));
     every(supervisor, "drop minute buckets", RETAIN_EVERY, move || {

@@ -5,6 +5,7 @@
 //! the journal is visible when the process has ended.
 
 mod background;
+mod carry;
 mod listen;
 mod seed;
 
@@ -24,6 +25,7 @@ use tollgate_model::{CatalogSink, Clock, Decisions, IdGen, Pepper};
 use tollgate_store::Store;
 use tollgate_store_sqlite::SqliteStore;
 
+use self::carry::Carrier;
 use crate::config::Config;
 use crate::pepper;
 
@@ -75,8 +77,17 @@ impl Server {
         let pepper = pepper::load(&config.journal_dir, ids.as_ref())?;
         let mut registry = Registry::with_prefix("tollgate");
         let gateway = start_gateway(config, &clock, &ids, pepper.clone(), &mut registry)?;
-        let sink: Arc<dyn CatalogSink> = Arc::new(gateway.handle());
         let platform_clock: Arc<dyn Clock> = clock.clone();
+        let metering = Metering::new(store.clone(), platform_clock.clone());
+        let shipper = background::shipper(config, &gateway, &store, &platform_clock, &ids)?;
+        let shipper = Arc::new(shipper);
+        let carrier = Arc::new(Carrier::new(
+            gateway.handle(),
+            metering.clone(),
+            platform_clock.clone(),
+            shipper.clone(),
+        ));
+        let sink: Arc<dyn CatalogSink> = carrier.clone();
         let control = Control::new(
             store.clone(),
             sink,
@@ -89,23 +100,11 @@ impl Server {
             control.tokens().ensure_bootstrap(token).await?;
         }
         let catalog = background::CatalogFile::find(config, &control).await?;
-        seed::quotas(
-            &gateway.handle(),
-            &control,
-            store.as_ref(),
-            clock.now().wall,
-        )
-        .await?;
-        let shipper = Arc::new(background::shipper(
-            config,
-            &gateway,
-            &store,
-            &platform_clock,
-            &ids,
-        )?);
+        let sources = seed::Sources::of(&control, store.as_ref(), &carrier);
+        seed::quotas(&gateway, &sources, clock.now().wall).await?;
         let api = ApiState::new(ApiParts {
             control: control.clone(),
-            metering: Metering::new(store.clone(), platform_clock.clone()),
+            metering,
             decisions: Arc::new(gateway.handle()) as Arc<dyn Decisions>,
             store: store.clone(),
             clock: platform_clock.clone(),
@@ -118,6 +117,7 @@ impl Server {
         background::start(
             &supervisor,
             &shipper,
+            &carrier,
             &control,
             &store,
             &platform_clock,
