@@ -5,13 +5,15 @@
 
 use std::fmt::Write;
 use std::io::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use serde_json::Value;
 use tollgate_testkit::client::Call;
 use tollgate_testkit::load::{self, Amount, Answer, Plan, Report};
-use tollgate_testkit::{Binary, Oracle, OracleOptions, Setup, setting};
+use tollgate_testkit::{Binary, Oracle, OracleOptions, Setup, setting, wait_until};
 
 /// A limit, how often it is tried, and by how many clients.
 struct Case {
@@ -197,4 +199,89 @@ async fn a_sliding_window_holds_in_every_interval_and_is_used_to_98_percent() ->
         "limit {MAX} a second for {spans} s: {admitted} admitted, at most {most} in any second"
     );
     Ok(())
+}
+
+/// One subscription on plan `before` or `after`, which allow as much a day (or month) as is said.
+fn changing(upstream: &str, window: bool, before: u64, after: u64, plan: &str) -> String {
+    let rule = |max: u64| {
+        if window {
+            format!("limits = [{{ max = {max}, per = \"day\" }}]")
+        } else {
+            format!("quota = {{ units = {max}, every = \"month\", on_exceeded = \"block\" }}")
+        }
+    };
+    format!(
+        "[[api]]\nid = \"widgets\"\nupstreams = [\"{upstream}\"]\npath_prefix = \"/v1\"\n\
+         key_prefix = \"hm\"\n[[organization]]\nid = \"acme\"\nname = \"Acme\"\n\
+         [[plan]]\nid = \"before\"\nname = \"Before\"\n{}\n\
+         [[plan]]\nid = \"after\"\nname = \"After\"\n{}\n\
+         [[subscription]]\nid = \"acme\"\norganization = \"acme\"\napis = [\"widgets\"]\n\
+         plan = \"{plan}\"\n",
+        rule(before),
+        rule(after)
+    )
+}
+
+/// The upstream has seen so many, and sees no more however many calls follow.
+async fn settles_at(
+    oracle: &Oracle,
+    answered: &AtomicU64,
+    expected: u64,
+) -> anyhow::Result<Duration> {
+    let soon = Duration::from_secs(10);
+    let reached = async || oracle.count() >= expected;
+    let took = wait_until(&format!("{expected} are admitted"), soon, reached).await?;
+    let enough = answered.load(Ordering::SeqCst) + 200;
+    let more = async || answered.load(Ordering::SeqCst) >= enough;
+    wait_until("200 more calls are answered", soon, more).await?;
+    let seen = oracle.count();
+    ensure!(seen == expected, "{seen} admitted, {expected} allowed");
+    Ok(took)
+}
+
+async fn change_under_load(window: bool) -> anyhow::Result<()> {
+    let oracle = Oracle::start()?;
+    let url = oracle.url();
+    let catalog = changing(&url, window, 100, 500, "before");
+    let setup = Setup::new(env!("CARGO_BIN_EXE_tollgate"), &catalog);
+    let binary = setup.start().await?;
+    let (_, key) = binary.create_key("acme").await?;
+    let call = Call::get("/v1/things").key(&key);
+    let mut plan = Plan::new(binary.gateway(), 16, Amount::Requests(u64::MAX), call);
+    plan.deadline = Duration::from_secs(120);
+    let (answered, stop) = (Arc::clone(&plan.acknowledged), Arc::clone(&plan.stop));
+    let running = tokio::task::JoinSet::from_iter([load::run(plan)]);
+    settles_at(&oracle, &answered, 100).await?;
+    let mut slowest = Duration::ZERO;
+    // Raised, lowered below what is used, raised again; another plan, and back.
+    let changes = [
+        (150, 500, "before", 150),
+        (120, 500, "before", 150),
+        (160, 500, "before", 160),
+        (160, 200, "after", 200),
+        (160, 200, "before", 200),
+        (230, 200, "before", 230),
+    ];
+    for (before, after, on, expected) in changes {
+        binary.write_catalog(&changing(&url, window, before, after, on))?;
+        binary.hang_up()?;
+        slowest = slowest.max(settles_at(&oracle, &answered, expected).await?);
+    }
+    stop.store(true, Ordering::Relaxed);
+    let report = running.join_all().await.pop().context("one run")?;
+    ensure!(report.errors() == 0, "{:?}", report.error_texts());
+    ensure!(report.count(200) == 230, "{:?}", report.by_status());
+    binary.reconcile()?;
+    writeln!(
+        std::io::stdout(),
+        "changed under load ({}): in force and used up after {slowest:?} at most",
+        if window { "window" } else { "quota" }
+    )?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_or_plan_changed_under_load_forgets_nothing_that_was_used() -> anyhow::Result<()> {
+    change_under_load(true).await?;
+    change_under_load(false).await
 }

@@ -118,11 +118,13 @@ impl Shipper {
         if chunk.next <= mark {
             return Ok(Taken::Stuck);
         }
+        fail::fail_point!("ship-read", |_| std::process::abort());
         let next = match self.take(stream, mark, &chunk).await {
             Ok(next) => next,
             Err(error) if error.kind == StoreErrorKind::Conflict => return Ok(Taken::Conflict),
             Err(error) => return Err(error.into()),
         };
+        fail::fail_point!("ship-taken", |_| std::process::abort());
         marks.insert(stream.clone(), next);
         self.progress_mut(|progress| progress.marks.insert(stream.clone(), next));
         if chunk.unreadable > 0 && next == chunk.next {
@@ -135,6 +137,7 @@ impl Shipper {
             self.status_mut(|status| status.unreadable += chunk.unreadable);
         }
         self.tell_shipped(stream, next).await;
+        fail::fail_point!("ship-told", |_| std::process::abort());
         Ok(Taken::Moved)
     }
 

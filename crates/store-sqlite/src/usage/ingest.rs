@@ -26,6 +26,9 @@ pub(super) fn take_in(transaction: &Transaction<'_>, batch: &IngestBatch) -> Wor
         ));
     }
     let stream = move_mark(transaction, batch)?;
+    fail::fail_point!("ingest-claimed", |how| Err(
+        how.map_or_else(|| std::process::abort(), |_| Failure::Stopped)
+    ));
     let mut writer = RecordWriter::new(transaction, batch.received_at, stream)?;
     for taken in &batch.events {
         writer.insert(&taken.event)?;

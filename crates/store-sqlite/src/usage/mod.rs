@@ -45,9 +45,17 @@ fn read_period(row: &rusqlite::Row<'_>) -> Worked<PeriodUnits> {
 impl UsageStore for SqliteStore {
     async fn ingest(&self, batch: IngestBatch) -> StoreResult<()> {
         self.write(Lane::Batch, Entity::Usage, move |transaction| {
-            ingest::take_in(transaction, &batch)
+            ingest::take_in(transaction, &batch)?;
+            fail::fail_point!("ingest-written", |how| Err(
+                how.map_or_else(|| std::process::abort(), |_| Failure::Stopped)
+            ));
+            Ok(())
         })
-        .await
+        .await?;
+        fail::fail_point!("ingest-committed", |how| Err(how
+            .map_or_else(|| std::process::abort(), |_| Failure::Stopped)
+            .about(Entity::Usage)));
+        Ok(())
     }
 
     async fn high_water_marks(&self, node: &NodeId) -> StoreResult<Vec<HighWaterMark>> {
