@@ -7,6 +7,10 @@ use serde_json::Value;
 
 use crate::load::{Answer, Report};
 
+/// Refused for want of room to write anything down: one record stands for many of these, and
+/// while the disk is away for none.
+const NO_ROOM: u16 = 503;
+
 /// One answer that a client received to its last byte.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Acknowledged {
@@ -25,7 +29,7 @@ pub struct Acknowledged {
 pub struct AcknowledgedSet(HashMap<String, Acknowledged>);
 
 impl AcknowledgedSet {
-    /// Adds what a run of load was answered that began at `began_us` (wall time).
+    /// Adds what a run of load was answered that began at `began_us` (wall time), but for 503.
     ///
     /// # Errors
     /// When an id was given before, or an answer carries none.
@@ -35,6 +39,9 @@ impl AcknowledgedSet {
             let Answer::Whole { status, request_id } = attempt.answer else {
                 continue;
             };
+            if status == NO_ROOM {
+                continue;
+            }
             let id = request_id.context("an answer without a request id")?;
             let one = Acknowledged {
                 id: id.to_string(),
