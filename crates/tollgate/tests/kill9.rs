@@ -56,8 +56,8 @@ fn rules(cycles: u64) -> Vec<Rule> {
     };
     vec![
         rule("a second, subscription", 0..2, Some(1), 40),
-        rule("a minute, key", 0..1, Some(60), 600),
-        rule("a minute, key", 1..2, Some(60), 600),
+        rule("a minute, key", 0..1, Some(60), 1_000),
+        rule("a minute, key", 1..2, Some(60), 1_000),
         rule("a second, key", 2..3, Some(1), 25),
         rule("a second, key", 3..4, Some(1), 25),
         rule("a minute, subscription", 2..4, Some(60), 400),
@@ -82,7 +82,7 @@ fn catalog(upstream: &str, cycles: u64) -> anyhow::Result<String> {
     );
     let day = cycles * 30 + 100;
     let plans = [
-        "limits = [{ max = 40, per = \"second\" }, { max = 600, per = \"minute\", by = \"key\" }]"
+        "limits = [{ max = 40, per = \"second\" }, { max = 1000, per = \"minute\", by = \"key\" }]"
             .to_owned(),
         "limits = [{ max = 25, per = \"second\", by = \"key\" }, { max = 400, per = \"minute\" }]"
             .to_owned(),
