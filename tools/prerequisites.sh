@@ -3,6 +3,7 @@
 # names the line that installs it. Called by the Makefile.
 #   tools/prerequisites.sh build    Rust, a C compiler
 #   tools/prerequisites.sh test     and what the tests run with
+#   tools/prerequisites.sh campaign and what the heavy runs break the machine with
 set -euo pipefail
 
 purpose=${1:-build}
@@ -17,8 +18,15 @@ need() {
 
 need cc gcc
 [ -e /usr/include/stdlib.h ] || command -v clang >/dev/null 2>&1 || missing+=(libc6-dev)
-if [ "$purpose" = test ]; then
+if [ "$purpose" != build ]; then
     need curl curl
+fi
+if [ "$purpose" = campaign ]; then
+    need strace strace
+    need faketime faketime
+    need perl perl
+    need python3 python3
+    need mkfs.ext4 e2fsprogs
 fi
 
 if [ ${#missing[@]} -gt 0 ]; then
@@ -44,7 +52,7 @@ if ! command -v cargo >/dev/null 2>&1; then
     exit 1
 fi
 
-if [ "$purpose" = test ]; then
+if [ "$purpose" != build ]; then
     for component in rustfmt clippy; do
         if ! cargo "${component/rustfmt/fmt}" --version >/dev/null 2>&1; then
             if command -v rustup >/dev/null 2>&1; then

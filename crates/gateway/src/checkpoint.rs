@@ -142,7 +142,9 @@ pub(crate) fn write(node: &Node, journal: &Journal) -> Result<(), JournalError> 
                 .snapshot_shard(shard, now, &mut || node.positions())
         })
         .collect();
+    fail::fail_point!("checkpoint-copied", |_| std::process::abort());
     let written = journal.write_checkpoint(at, &shards);
+    fail::fail_point!("checkpoint-written", |_| std::process::abort());
     match &written {
         Ok(()) => node.metrics.checkpoints.inc(),
         Err(_) => node.metrics.checkpoint_failures.inc(),

@@ -165,6 +165,7 @@ impl Worker {
     /// Writes raised marks down. Called under the locks of their counters.
     pub(crate) fn append_grant(&self, marks: &[Mark]) -> Result<(), JournalFull> {
         let appended = self.writer.borrow_mut().append_grant(marks);
+        fail::fail_point!("grant-appended", |_| std::process::abort());
         self.tell_position(0);
         appended.map(|_| ())
     }
@@ -185,6 +186,7 @@ impl Worker {
     /// Appends an entry that an answer waits for.
     pub(crate) fn append(&self, room: Room, entry: &Entry) -> Recorded {
         let appended = self.writer.borrow_mut().append(room, entry);
+        fail::fail_point!("event-appended", |_| std::process::abort());
         self.tell_position(0);
         match (appended, self.node.sync) {
             (Ok(_), SyncMode::Fast) => Recorded::Done,

@@ -129,6 +129,21 @@ impl Reader {
         }
     }
 
+    /// One beyond the last entry of a stream that is on disk. What follows is in the kernel, and
+    /// gone if the machine stops.
+    #[must_use]
+    pub fn synced(&self, stream: &StreamId) -> Sequence {
+        let mut live = self.shared.live.iter();
+        let live = live.find(|live| live.stream.id == *stream);
+        match (self.shared.find_stream(stream), live) {
+            (Some(stream), Some(live)) if stream.sealed.get().is_none() => {
+                Sequence(live.state.borrow().synced)
+            }
+            (Some(stream), _) => Sequence(stream.written()),
+            (None, _) => Sequence(0),
+        }
+    }
+
     /// Tells of new entries: the value changes within a sync interval of their being written.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<u64> {

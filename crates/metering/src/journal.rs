@@ -109,7 +109,15 @@ impl BatchSource for LocalJournal {
         events_max: usize,
         bytes_max: usize,
     ) -> Result<Chunk, SourceError> {
-        self.chunk(stream, from, events_max, bytes_max)
+        let mut chunk = self.chunk(stream, from, events_max, bytes_max)?;
+        // What the platform has must outlast the machine here too: were an entry lost that it has
+        // taken in, journal and ledger would differ for ever.
+        let on_disk = self.reader.synced(stream).max(from);
+        if chunk.next > on_disk {
+            chunk.events.retain(|taken| taken.sequence < on_disk);
+            chunk.next = on_disk;
+        }
+        Ok(chunk)
     }
 
     fn shipped(&self, stream: &StreamId, next: Sequence) -> Result<(), SourceError> {

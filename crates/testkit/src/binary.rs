@@ -7,26 +7,22 @@
 //!
 //! Does not own what the catalog says.
 
+mod life;
 mod platform;
 
 use std::fs::{File, OpenOptions};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::time::Duration;
+use std::process::{Child, Command, Output, Stdio};
 
 use anyhow::{Context, bail};
 use parking_lot::Mutex;
-use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::client::{self, Call};
-use crate::{Elapsed, free_port, wait_until};
+use crate::free_port;
 
 /// The operator's token of every test process.
 const ADMIN_TOKEN: &str = "test-operator-token-0123456789";
-/// Longest time until ready.
-const READY_WITHIN: Duration = Duration::from_secs(20);
 
 /// How the binary is set up.
 #[derive(Debug, Clone)]
@@ -41,6 +37,9 @@ pub struct Setup {
     pub journal: String,
     /// Environment, such as `TOLLGATE__STORE__URL`.
     pub environment: Vec<(String, String)>,
+    /// A command that the server is started through, such as `strace -D -f`. It must leave the
+    /// server the process that it was started as.
+    pub wrapper: Vec<String>,
 }
 
 impl Setup {
@@ -53,7 +52,22 @@ impl Setup {
             gateway: String::new(),
             journal: String::new(),
             environment: Vec::new(),
+            wrapper: Vec::new(),
         }
+    }
+
+    /// Adds to the environment.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts the server through a command.
+    #[must_use]
+    pub fn through(mut self, wrapper: &[&str]) -> Self {
+        self.wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
+        self
     }
 
     /// Writes the files and starts the process, and waits until it is ready.
@@ -160,15 +174,29 @@ impl Binary {
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.setup.program);
+        self.surround(command.args(arguments));
         command
-            .args(arguments)
+    }
+
+    /// `serve`, through the wrapper where there is one.
+    fn serve_command(&self) -> Command {
+        let Some((first, rest)) = self.setup.wrapper.split_first() else {
+            return self.command(&["serve", "--config"]);
+        };
+        let mut command = Command::new(first);
+        command.args(rest).arg(&self.setup.program);
+        self.surround(command.args(["serve", "--config"]));
+        command
+    }
+
+    fn surround(&self, command: &mut Command) {
+        command
             .current_dir(self.folder())
             .env("TOLLGATE_ADMIN_TOKEN", ADMIN_TOKEN)
             .env("TOLLGATE_TOKEN", ADMIN_TOKEN)
             .env("NO_COLOR", "1")
             .envs(self.setup.environment.iter().cloned())
             .stdin(Stdio::null());
-        command
     }
 
     /// Runs a subcommand beside the server, `--config` added, and waits for its end.
@@ -203,20 +231,6 @@ impl Binary {
         Ok(said)
     }
 
-    fn launch(&mut self) -> anyhow::Result<()> {
-        let log = self.open_log()?;
-        let config = self.config();
-        let mut command = self.command(&["serve", "--config"]);
-        let child = command
-            .arg(&config)
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("starting {}", self.setup.program.display()))?;
-        self.child = Some(child);
-        Ok(())
-    }
-
     fn open_log(&self) -> anyhow::Result<File> {
         let path = self.folder().join("output.log");
         Ok(OpenOptions::new().create(true).append(true).open(path)?)
@@ -227,107 +241,6 @@ impl Binary {
     pub fn output(&self) -> String {
         let bytes = std::fs::read(self.folder().join("output.log")).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
-    }
-
-    /// Waits until `/readyz` answers 200; answers how long that took.
-    ///
-    /// # Errors
-    /// When it ends or does not become ready in time; the error holds its output.
-    pub async fn wait_ready(&mut self) -> anyhow::Result<Duration> {
-        let clock = Elapsed::start();
-        loop {
-            if let Some(status) = self.try_wait()? {
-                bail!(
-                    "tollgate ended with {status} before it was ready:\n{}",
-                    self.output()
-                );
-            }
-            let answer = client::send(self.health, &Call::get("/readyz")).await;
-            if answer.is_ok_and(|answer| answer.status == 200) {
-                return Ok(clock.so_far());
-            }
-            if clock.so_far() > READY_WITHIN {
-                bail!("not ready within {READY_WITHIN:?}:\n{}", self.output());
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
-
-    fn try_wait(&mut self) -> anyhow::Result<Option<ExitStatus>> {
-        match &mut self.child {
-            Some(child) => Ok(child.try_wait()?),
-            None => bail!("the process is not running"),
-        }
-    }
-
-    /// The process's number.
-    ///
-    /// # Errors
-    /// When it does not run.
-    pub fn pid(&self) -> anyhow::Result<u32> {
-        let child = self.child.as_ref();
-        child.map(Child::id).context("the process is not running")
-    }
-
-    /// Its resident memory in bytes.
-    ///
-    /// # Errors
-    /// When it does not run.
-    pub fn memory_bytes(&self) -> anyhow::Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-        Ok(kib.context("VmRSS")? * 1024)
-    }
-
-    /// Sends SIGKILL and waits for the end.
-    ///
-    /// # Errors
-    /// When it does not run.
-    pub fn kill9(&mut self) -> anyhow::Result<()> {
-        let mut child = self.child.take().context("the process is not running")?;
-        child.kill()?;
-        child.wait()?;
-        Ok(())
-    }
-
-    /// Sends SIGHUP: read the catalog again.
-    ///
-    /// # Errors
-    /// When it does not run.
-    pub fn hang_up(&self) -> anyhow::Result<()> {
-        self.signal(Signal::HUP)
-    }
-
-    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
-        let pid = Pid::from_raw(i32::try_from(self.pid()?)?).context("a process has a number")?;
-        Ok(kill_process(pid, signal)?)
-    }
-
-    /// Sends SIGTERM and waits for the end.
-    ///
-    /// # Errors
-    /// When it does not end within the deadline.
-    pub async fn terminate(&mut self, deadline: Duration) -> anyhow::Result<ExitStatus> {
-        self.signal(Signal::TERM)?;
-        let mut status = None;
-        let ended = wait_until("tollgate ends after SIGTERM", deadline, async || {
-            status = self.try_wait().ok().flatten();
-            status.is_some()
-        });
-        let ended = ended.await;
-        ended.with_context(|| self.output())?;
-        self.child = None;
-        status.context("it ended")
-    }
-
-    /// Starts it again on the same data and waits until it is ready; answers how long that took.
-    ///
-    /// # Errors
-    /// As [`Self::wait_ready`].
-    pub async fn restart(&mut self) -> anyhow::Result<Duration> {
-        self.launch()?;
-        self.wait_ready().await
     }
 
     /// Why the output is not as it may be.

@@ -38,6 +38,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
+use crate::Elapsed;
 use behaviour::Behaviour;
 use body::{Broken, Live};
 pub use ledger::{BodySeen, Seen};
@@ -131,6 +132,18 @@ impl Oracle {
     #[must_use]
     pub fn seen(&self) -> Vec<Seen> {
         self.ledger.all()
+    }
+
+    /// What was seen after the first `index` requests.
+    #[must_use]
+    pub fn seen_since(&self, index: usize) -> Vec<Seen> {
+        self.ledger.since(index)
+    }
+
+    /// The clock that [`Seen::at_us`] is read from.
+    #[must_use]
+    pub fn clock(&self) -> Elapsed {
+        self.ledger.clock
     }
 
     /// The last request seen.

@@ -1,5 +1,6 @@
 //! Waiting for what happens, with a deadline. The only place of the testkit that reads a clock.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
@@ -33,6 +34,50 @@ impl Elapsed {
     pub fn us(self) -> u64 {
         u64::try_from(self.so_far().as_micros()).unwrap_or(u64::MAX)
     }
+}
+
+/// Wall time, in microseconds since the Unix epoch.
+#[must_use]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what a real process writes down is compared with real time"
+)]
+pub fn wall_us() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    i64::try_from(since.unwrap_or_default().as_micros()).unwrap_or(i64::MAX)
+}
+
+/// Whether a heavy test is to run: its variable holds a number above zero. Otherwise says on
+/// standard output that it was skipped, and why.
+#[must_use]
+pub fn wanted(test: &str, variable: &str) -> bool {
+    let wanted = setting(variable, 0) > 0;
+    if !wanted {
+        skip(
+            test,
+            &format!("{variable} is not set (it runs in `make campaign`)"),
+        );
+    }
+    wanted
+}
+
+/// Says on standard output that a test did not run, and why.
+pub fn skip(test: &str, why: &str) {
+    // Without standard output there is nobody to tell.
+    drop(writeln!(std::io::stdout(), "SKIPPED {test}: {why}"));
+}
+
+/// Whether a program can be started with these arguments and ends well.
+#[must_use]
+pub fn can_run(program: &str, arguments: &[&str]) -> bool {
+    let quiet = std::process::Stdio::null;
+    let ended = std::process::Command::new(program)
+        .args(arguments)
+        .stdin(quiet())
+        .stdout(quiet())
+        .stderr(quiet())
+        .status();
+    ended.is_ok_and(|status| status.success())
 }
 
 /// Asks `condition` again and again until it holds; answers how long that took.

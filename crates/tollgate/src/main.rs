@@ -27,6 +27,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const EXIT_MISCONFIGURED: u8 = 2;
 
 fn main() -> ExitCode {
+    // `FAILPOINTS` names what is to break off where; no release is built with it.
+    #[cfg(feature = "failpoints")]
+    let _scenario = fail::FailScenario::setup();
     let cli = Cli::parse();
     match run(cli.command) {
         Ok(code) => code,

@@ -110,6 +110,7 @@ impl Shipper {
                     self.read_ahead(&mut plan).await
                 }
             };
+            fail::fail_point!("ship-read", |_| std::process::abort());
             let (sent, more) = tokio::join!(self.store.ingest_some(batches), more);
             waiting.extend(more);
             let sent = match (sent, waiting.pop_front()) {
@@ -182,6 +183,7 @@ impl Shipper {
 
     /// Remembers what the store has taken in, and tells the journal.
     async fn note_taken(&self, taken: impl Iterator<Item = Part>, marks: &mut Marks) {
+        fail::fail_point!("ship-taken", |_| std::process::abort());
         let mut moved = Marks::new();
         for Part { batch, unreadable } in taken {
             if !batch.events.is_empty() {
@@ -207,6 +209,7 @@ impl Shipper {
         marks.insert(stream.clone(), next);
         self.progress_mut(|progress| progress.marks.insert(stream.clone(), next));
         self.tell_shipped(stream, next).await;
+        fail::fail_point!("ship-told", |_| std::process::abort());
     }
 
     /// Takes in as much of a batch as the store accepts at once: all of it, but for events that it

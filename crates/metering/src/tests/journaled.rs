@@ -29,10 +29,15 @@ struct House {
 
 impl House {
     fn open(folder: &Path) -> Self {
+        Self::open_syncing_every(folder, 50_000)
+    }
+
+    fn open_syncing_every(folder: &Path, sync_every_us: u64) -> Self {
         let clock = SetClock::at(NOW);
         let ids = Arc::new(CountingIds::default());
         let mut options = JournalOptions::new(folder.join("journal"));
         options.segment_bytes = 64 << 10;
+        options.sync_every_us = sync_every_us;
         let fs = Arc::new(DiskFilesystem);
         let (journal, _) =
             Journal::open(fs, options, 2, Some("node-a"), clock.clone(), &*ids).unwrap();
@@ -129,6 +134,28 @@ async fn what_is_appended_before_and_after_a_restart_is_counted_once_and_proven(
     house.shipper.flush().await.unwrap();
     assert_eq!(house.requests().await, 800);
     house.is_whole().await;
+}
+
+#[tokio::test]
+async fn what_the_machine_could_still_lose_is_not_shipped() {
+    let folder = tempfile::tempdir().unwrap();
+    // Nothing is synced but by hand.
+    let mut house = House::open_syncing_every(folder.path(), 3_600_000_000);
+    for n in 0..10 {
+        house.append(n);
+    }
+    house.shipper.pass().await.unwrap();
+    assert_eq!(house.requests().await, 0);
+    house.journal.sync();
+    for n in 10..20 {
+        house.append(n);
+    }
+    house.shipper.pass().await.unwrap();
+    assert_eq!(house.requests().await, 10);
+    house.is_whole().await;
+    house.journal.sync();
+    house.shipper.pass().await.unwrap();
+    assert_eq!(house.requests().await, 20);
 }
 
 #[tokio::test]

@@ -51,6 +51,9 @@ pub(super) fn take_in(
         }
         hot.write(transaction)?;
         sums.write(transaction)?;
+        fail::fail_point!("ingest-written", |how| Err(
+            how.map_or_else(|| std::process::abort(), |_| Failure::Stopped)
+        ));
         Ok(taken)
     })
 }
@@ -93,6 +96,9 @@ impl<'b> Sums<'b> {
             }
         };
         stream.next = batch.next;
+        fail::fail_point!("ingest-claimed", |how| Err(
+            how.map_or_else(|| std::process::abort(), |_| Failure::Stopped)
+        ));
         let mut writer = RecordWriter::new(transaction, batch.received_at, stream.row)?;
         for event in batch.events.iter().map(|taken| &taken.event) {
             writer.insert(event)?;

@@ -50,11 +50,16 @@ fn read_period(row: &rusqlite::Row<'_>) -> Worked<PeriodUnits> {
 impl UsageStore for SqliteStore {
     async fn ingest_some(&self, batches: Vec<Arc<IngestBatch>>) -> StoreResult<usize> {
         let writes = Arc::clone(&self.writes);
-        self.run(Lane::Batch, Entity::Usage, move |writer| {
-            // Commands go before batches, also before those that lie behind the first.
-            ingest::take_in(writer, &batches, &|| writes.has_commands())
-        })
-        .await
+        let taken = self
+            .run(Lane::Batch, Entity::Usage, move |writer| {
+                // Commands go before batches, also before those that lie behind the first.
+                ingest::take_in(writer, &batches, &|| writes.has_commands())
+            })
+            .await?;
+        fail::fail_point!("ingest-committed", |how| Err(how
+            .map_or_else(|| std::process::abort(), |_| Failure::Stopped)
+            .about(Entity::Usage)));
+        Ok(taken)
     }
 
     async fn high_water_marks(&self, node: &NodeId) -> StoreResult<Vec<HighWaterMark>> {

@@ -1,5 +1,6 @@
 //! Asking the platform of a running binary.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -122,6 +123,21 @@ impl Binary {
                 return Ok(records);
             }
         }
+    }
+
+    /// The same by id.
+    ///
+    /// # Errors
+    /// When a page cannot be read, or an id is recorded twice.
+    pub async fn records_by_id(&self, query: &str) -> anyhow::Result<HashMap<String, Value>> {
+        let mut records = HashMap::new();
+        for record in self.records(query).await? {
+            let id = record.get("id").and_then(Value::as_str);
+            let id = id.context("a record has an id")?.to_owned();
+            let twice = records.insert(id.clone(), record);
+            ensure!(twice.is_none(), "{id} is recorded twice");
+        }
+        Ok(records)
     }
 
     /// The quota that a subscription has used, after a flush.

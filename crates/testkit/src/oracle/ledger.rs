@@ -13,6 +13,8 @@ use parking_lot::Mutex;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use crate::Elapsed;
+
 /// The body of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BodySeen {
@@ -29,6 +31,8 @@ pub struct BodySeen {
 /// A request as the upstream parsed it.
 #[derive(Debug, Clone)]
 pub struct Seen {
+    /// When its head had been parsed, by the oracle's clock.
+    pub at_us: u64,
     /// `X-Request-Id`, where it carried exactly one.
     pub request_id: Option<String>,
     /// Method.
@@ -57,6 +61,7 @@ pub(super) struct Ledger {
     keep_headers: bool,
     live: AtomicU64,
     connections: AtomicU64,
+    pub clock: Elapsed,
 }
 
 /// One request's place in the ledger.
@@ -81,6 +86,7 @@ impl Ledger {
             keep_headers,
             live: AtomicU64::new(0),
             connections: AtomicU64::new(0),
+            clock: Elapsed::start(),
         })
     }
 
@@ -98,6 +104,7 @@ impl Ledger {
             "request_id": request_id, "method": method, "path": path, "body": !without_body,
         }));
         let seen = Seen {
+            at_us: self.clock.us(),
             request_id,
             method,
             path,
@@ -137,6 +144,11 @@ impl Ledger {
 
     pub fn all(&self) -> Vec<Seen> {
         self.seen.lock().clone()
+    }
+
+    pub fn since(&self, index: usize) -> Vec<Seen> {
+        let all = self.seen.lock();
+        all.get(index..).unwrap_or_default().to_vec()
     }
 
     pub fn last(&self) -> Option<Seen> {

@@ -11,9 +11,6 @@ use crate::{config, logging};
 
 use tollgate_lifecycle::{Signal, Signals};
 
-/// How long requests may take to end after the first signal.
-const DRAIN: Duration = Duration::from_secs(30);
-
 /// Runs the command.
 ///
 /// # Errors
@@ -53,7 +50,8 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
                 }
             }
         };
-        let clean = server.stop(DRAIN, &mut signals).await;
+        let drain = Duration::from_micros(config.drain_us);
+        let clean = server.stop(drain, &mut signals).await;
         Ok(if clean && !failed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     })
 }

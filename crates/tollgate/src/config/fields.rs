@@ -81,6 +81,13 @@ pub const FIELDS: &[Field] = &[
         "Whose X-Forwarded-For is believed, read right to left.",
     ),
     field(
+        "gateway",
+        "drain",
+        Kind::Duration,
+        "\"30s\"",
+        "How long requests may take to end once the process is asked to stop; then they are cut.",
+    ),
+    field(
         "platform",
         "listen",
         Kind::Socket,

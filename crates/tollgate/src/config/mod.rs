@@ -26,6 +26,8 @@ pub struct Config {
     pub gateway_workers: u64,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// How long requests may take to end at a stop, in microseconds.
+    pub drain_us: u64,
     /// Where the API is.
     pub platform_listen: SocketAddr,
     /// Where health and metrics are.

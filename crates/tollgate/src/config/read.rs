@@ -69,7 +69,10 @@ fn read_document(
             });
             let proxies = defaults.map(|d| d.trusted_proxies.clone());
             let proxies = or(table, "trusted_proxies", proxies, |f| networks(&f));
-            Some((listen?, workers?, proxies?))
+            let drain = or(table, "drain", defaults.map(|d| d.drain_us), |f| {
+                f.duration_us(0..=*DURATION_US.end())
+            });
+            Some((listen?, workers?, proxies?, drain?))
         });
         let platform = section(root, "platform", |t| {
             socket(t, defaults.map(|d| d.platform_listen))
@@ -97,13 +100,14 @@ fn read_document(
             )
         });
         let node = section(root, "fleet", fleet);
-        let (gateway_listen, gateway_workers, trusted_proxies) = gateway?;
+        let (gateway_listen, gateway_workers, trusted_proxies, drain_us) = gateway?;
         let (journal_dir, journal_durable, ship_batch, journal_keep_us, disk) = journal?;
         counters?;
         Some(Config {
             gateway_listen,
             gateway_workers,
             trusted_proxies,
+            drain_us,
             platform_listen: platform?,
             health_listen: health?,
             store_file: store?,

@@ -129,6 +129,7 @@ fn config(args: &DemoArgs, folder: &Folder, catalog: PathBuf) -> Config {
         health_listen: args.health,
         store_file: folder.path.join("tollgate.db"),
         journal_dir: folder.path.join("journal"),
+        drain_us: 30_000_000,
         journal_durable: false,
         ship_batch: 1_000,
         journal_keep_us: 3_600_000_000,
