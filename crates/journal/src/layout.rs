@@ -108,7 +108,8 @@ fn header_spot(file: &SegmentFile) -> DamageSpot {
 }
 
 /// The sequences of a segment's good records, from the first that is not below `from` to one beyond
-/// the last; `None` where there are none. An error where that could not be seen.
+/// the last; `None` where there is nothing behind the header. An error where there is something
+/// that is no record, or that cannot be read.
 fn extent(
     fs: &dyn Filesystem,
     salt: u32,
@@ -122,8 +123,11 @@ fn extent(
         match scan.step() {
             Ok(Step::Record(head)) => first.get_or_insert(head.sequence),
             Ok(Step::Hole { .. }) => continue,
-            Ok(Step::End(Tail::Unreadable(_))) if first.is_none() => {
+            Ok(Step::End(Tail::Torn(_))) if first.is_none() => {
                 return Err(io::ErrorKind::InvalidData.into());
+            }
+            Ok(Step::End(Tail::Unreadable(_))) if first.is_none() => {
+                return Err(io::ErrorKind::Other.into());
             }
             Ok(Step::End(_)) => break,
             Err(error) if first.is_none() => return Err(error),
@@ -151,10 +155,18 @@ pub(crate) fn lay_out(fs: &dyn Filesystem, salt: u32, files: Vec<SegmentFile>) -
             Head::Good(header) => Some(header.first),
             Head::Zero | Head::Bad => {
                 let reached = reach(fs, salt, &layout.pieces);
-                let found = extent(fs, salt, &file, 0).unwrap_or_else(|_| {
-                    file.head = Head::Bad;
-                    None
-                });
+                let found = extent(fs, salt, &file, 0);
+                // A header that was just being written is no damage, with nothing behind it.
+                match &found {
+                    Ok(None) => file.head = Head::Zero,
+                    Ok(Some(_)) => {}
+                    // A record that was just being written behind none.
+                    Err(error)
+                        if file.head == Head::Zero
+                            && error.kind() == io::ErrorKind::InvalidData => {}
+                    Err(_) => file.head = Head::Bad,
+                }
+                let found = found.unwrap_or_default();
                 found
                     .filter(|(_, end)| *end > reached)
                     .map(|(first, _)| first.max(reached))

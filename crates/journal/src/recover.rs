@@ -253,7 +253,10 @@ impl Recovery {
             },
             _ => self.read(fs, (epoch, thread), &layout, known.as_ref(), replay_from),
         };
-        self.complete &= reading.whole;
+        // A segment that nothing can be read of may have held anything.
+        let lost = |piece: &Piece| piece.file.head == Head::Bad && piece.first == u64::MAX;
+        let lost = layout.pieces.iter().any(lost) && sealed.is_none();
+        self.complete &= reading.whole && !(lost && replay_from.is_some());
         let (totals, last_tick) = match sealed {
             Some(known) => (
                 known

@@ -3,8 +3,11 @@
 mod basics;
 mod crashes;
 mod damage;
+mod edges;
+mod exhaustive;
 mod faults;
 mod folder;
+mod known;
 mod model;
 mod real;
 mod retention;
