@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::mount::Mount;
+use super::parts::{Picks, Renaming};
 use crate::fs::Filesystem;
 
 /// What happens to one operation.
@@ -49,27 +50,6 @@ pub(super) enum Pending {
     Length(u64),
 }
 
-/// A change of names that no sync of its folder has covered.
-#[derive(Debug, Clone)]
-pub(super) enum Renaming {
-    Name(PathBuf, usize),
-    Move(PathBuf, PathBuf, usize),
-    Remove(PathBuf),
-}
-
-impl Renaming {
-    fn apply(&self, names: &mut BTreeMap<PathBuf, usize>) {
-        match self {
-            Self::Name(path, node) => drop(names.insert(path.clone(), *node)),
-            Self::Move(from, to, node) => {
-                names.remove(from);
-                names.insert(to.clone(), *node);
-            }
-            Self::Remove(path) => drop(names.remove(path)),
-        }
-    }
-}
-
 #[derive(Debug, Default, Clone)]
 pub(super) struct Node {
     pub volatile: Vec<u8>,
@@ -89,6 +69,7 @@ pub(super) struct State {
     pub mount: u64,
     pub boot: u64,
     pub operations: u64,
+    pub changes: u64,
     /// Whether operations are neither counted nor fail.
     pub paused: bool,
     pub faults: BTreeMap<u64, Fault>,
@@ -113,19 +94,6 @@ pub(super) fn edquot() -> io::Error {
 
 pub(super) fn enospc() -> io::Error {
     io::Error::from_raw_os_error(rustix::io::Errno::NOSPC.raw_os_error())
-}
-
-/// A small generator (splitmix64), so that a seed says everything.
-struct Picks(u64);
-
-impl Picks {
-    fn next(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % below.max(1)
-    }
 }
 
 fn put(bytes: &mut Vec<u8>, offset: u64, data: &[u8]) {
@@ -267,6 +235,12 @@ impl FaultyDisk {
         self.state().mount
     }
 
+    /// Operations so far that change something.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.state().changes
+    }
+
     /// Operations so far, reads too.
     #[must_use]
     pub fn operations(&self) -> u64 {
@@ -357,6 +331,7 @@ impl State {
             return Ok(None);
         }
         self.operations += 1;
+        self.changes += u64::from(changing);
         let now = self.operations;
         let standing = self.standing.filter(|_| changing);
         let fault = self.faults.remove(&now).or(standing);

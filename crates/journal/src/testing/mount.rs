@@ -5,7 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, MutexGuard};
 
-use super::faulty::{Fault, FaultyDisk, Node, Pending, Renaming, State, eio};
+use super::faulty::{Fault, FaultyDisk, Node, Pending, State, eio};
+use super::parts::Renaming;
 use crate::fs::{FileHandle, Filesystem, LockGuard};
 
 /// The disk as one process sees it; dead once the process was killed.

@@ -1,6 +1,7 @@
 //! The promises of the crate's header, on a disk that fails in every way.
 
 mod basics;
+mod beside;
 mod crashes;
 mod damage;
 mod edges;
