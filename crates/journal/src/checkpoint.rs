@@ -155,6 +155,8 @@ impl Shared {
         let mut covers = self.covers.write().unwrap_or_else(PoisonError::into_inner);
         covers.insert(0, Cover::of(&file));
         covers.truncate(2);
+        drop(covers);
+        self.forget_lost_span();
         Ok(())
     }
 }

@@ -22,7 +22,7 @@ use tollgate_model::{NodeId, Sequence, StreamId};
 
 use crate::damage::{DamageBook, DamageSpot};
 use crate::frame::salt_of;
-use crate::fs::{Filesystem, again};
+use crate::fs::{Filesystem, read_again};
 use crate::layout::{Head, SegmentFile, lay_out, list_segments, read_end};
 use crate::range::Ranges;
 use crate::shared::lock;
@@ -61,7 +61,7 @@ impl Folder {
     /// # Errors
     /// When the folder cannot be listed, or changes too fast. Damaged bytes are no error.
     pub fn open(fs: Arc<dyn Filesystem>, dir: &Path) -> Result<Option<Self>, JournalError> {
-        match again(|| fs.list(dir)) {
+        match read_again(|| fs.list(dir)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(JournalError::io("list", dir))?,
         };

@@ -1,8 +1,8 @@
 //! The filesystem as the journal sees it, and the real one.
 //!
 //! The trait is as wide as the journal needs and no wider, so that the faulty filesystem of the
-//! tests can stand for it at every operation. Interrupted and short operations are made good here
-//! ([`again`], [`write_all_at`]), above the trait; every other error goes to who asked.
+//! tests can stand for it at every operation. Interrupted and short operations are made good here,
+//! and reads tried again ([`again`], [`read_again`], [`write_all_at`]), above the trait; every other error goes to who asked.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -56,7 +56,7 @@ pub trait LockGuard: Send + Sync {}
 
 /// Files in folders.
 pub trait Filesystem: Send + Sync {
-    /// Makes a folder and those above it, where missing.
+    /// Makes a folder and those above it, where missing, durably.
     ///
     /// # Errors
     /// The operating system's.
@@ -167,7 +167,14 @@ fn fill_with_zeros(file: &File, len: u64) -> io::Result<()> {
 
 impl Filesystem for DiskFilesystem {
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        fs::create_dir_all(dir)
+        // A folder's own name is lost by a power cut until the one above it is synced.
+        let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
+        fs::create_dir_all(dir)?;
+        for made in missing {
+            let above = made.parent().filter(|above| *above != Path::new(""));
+            File::open(above.unwrap_or(Path::new(".")))?.sync_all()?;
+        }
+        Ok(())
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
@@ -239,6 +246,22 @@ pub(crate) fn again<T>(mut operation: impl FnMut() -> io::Result<T>) -> io::Resu
     }
 }
 
+/// How often a read is tried before its error is believed.
+const READS_MAX: u32 = 3;
+
+/// Repeats a read that failed. Sound for reads alone: one that failed has changed nothing, while a
+/// sync that failed may have forgotten what it should have written.
+pub(crate) fn read_again<T>(mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let mut left = READS_MAX;
+    loop {
+        left -= 1;
+        match again(&mut operation) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound && left > 0 => {}
+            other => return other,
+        }
+    }
+}
+
 /// Writes all bytes, going on after short writes. An error leaves any part of them written.
 pub(crate) fn write_all_at(file: &dyn FileHandle, bytes: &[u8], offset: u64) -> io::Result<()> {
     let mut left = bytes;
@@ -262,7 +285,7 @@ pub(crate) fn read_full_at(
 ) -> io::Result<usize> {
     let mut filled = 0;
     while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        let read = again(|| file.read_at(rest, offset + filled as u64))?;
+        let read = read_again(|| file.read_at(rest, offset + filled as u64))?;
         if read == 0 {
             break;
         }

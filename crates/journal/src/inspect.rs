@@ -5,11 +5,12 @@ use std::path::Path;
 use prost::Message;
 use tollgate_model::{Now, Sequence};
 
-use crate::damage::{DamageReport, DamageSpot};
+use crate::damage::{DamageKind, DamageReport, DamageSpot};
 use crate::frame::salt_of;
-use crate::fs::{Filesystem, again};
+use crate::fs::{Filesystem, read_again};
 use crate::layout::{Head, SegmentFile, lay_out, list_segments, read_end};
-use crate::twin::Twin;
+use crate::recover::{gone_spot, read_node};
+use crate::twin::{Loaded, Twin};
 use crate::wire::{CheckpointFile, Ledger, LedgerStream, State, TotalsMessage};
 use crate::{JournalError, Totals};
 
@@ -89,19 +90,45 @@ pub fn verify(fs: &dyn Filesystem, dir: &Path) -> Result<Inspection, JournalErro
     look(fs, dir, true)
 }
 
+/// So often a look begins anew because the writer deleted something meanwhile.
+const TRIES: u32 = 20;
+
+/// What is deleted stands in the ledger before it goes: what is missing is missing indeed where
+/// the ledger is the same before and after.
 fn look(fs: &dyn Filesystem, dir: &Path, every_record: bool) -> Result<Inspection, JournalError> {
+    for _ in 0..TRIES {
+        let before = Twin::load(fs, dir, "ledger");
+        let payloads = before.payloads.clone();
+        let answer = look_once(fs, dir, every_record, before)?;
+        if Twin::load(fs, dir, "ledger").payloads == payloads {
+            return Ok(answer);
+        }
+    }
+    Err(JournalError::Unsteady(dir.to_owned()))
+}
+
+fn look_once(
+    fs: &dyn Filesystem,
+    dir: &Path,
+    every_record: bool,
+    ledger: Loaded,
+) -> Result<Inspection, JournalError> {
     let mut answer = Inspection::default();
     let state = Twin::load(fs, dir, "state");
-    let ledger = Twin::load(fs, dir, "ledger");
     let checkpoints = Twin::load(fs, dir, "checkpoint");
+    let (node_kept, node_damage) = read_node(fs, dir);
+    let state_unsure = !state.damage.is_empty();
+    let ledger_unsure = !ledger.damage.is_empty();
     let mut spots = [state.damage, ledger.damage, checkpoints.damage].concat();
+    spots.extend(node_damage);
     if let Some(state) = state.payloads.first()
         && let Ok(state) = State::decode(state.as_slice())
     {
-        answer.clean = state.clean;
+        answer.clean = state.clean && !state_unsure;
         answer.epoch = Some(state.epoch);
         answer.node = Some(state.node);
     }
+    answer.node = node_kept.or(answer.node);
     for bytes in &checkpoints.payloads {
         answer.checkpoints.extend(describe(bytes));
     }
@@ -124,18 +151,25 @@ fn look(fs: &dyn Filesystem, dir: &Path, every_record: bool) -> Result<Inspectio
             fs,
             known,
             every_record,
+            ledger_unsure,
         };
         let (stream, found, torn) = stream.look(epoch, thread, files);
         answer.streams.extend(stream);
         spots.extend(found);
         answer.damage.torn.extend(torn);
     }
+    let lost = known
+        .iter()
+        .filter(|known| known.sealed && known.next > known.kept_from && !ledger_unsure);
+    for known in lost {
+        answer.damage.add(gone_spot(known, known.next));
+    }
     answer.streams.extend(known.iter().map(gone));
     answer
         .streams
         .sort_by_key(|stream| (stream.epoch, stream.thread));
     // Segments that were deleted while they were looked at are no damage.
-    let names = again(|| fs.list(dir)).map_err(JournalError::io("list", dir))?;
+    let names = read_again(|| fs.list(dir)).map_err(JournalError::io("list", dir))?;
     for spot in spots {
         if names.contains(&spot.file) {
             answer.damage.add(spot);
@@ -179,6 +213,7 @@ struct Stream<'a> {
     fs: &'a dyn Filesystem,
     known: Option<LedgerStream>,
     every_record: bool,
+    ledger_unsure: bool,
 }
 
 type Looked = (
@@ -208,6 +243,15 @@ impl Stream<'_> {
         );
         let mut spots = layout.damage;
         spots.extend(reading.damage);
+        let first = layout.pieces.first().filter(|piece| piece.first < u64::MAX);
+        let first = first.filter(|piece| piece.first > kept_from && !self.ledger_unsure);
+        spots.extend(first.map(|piece| DamageSpot {
+            file: piece.file.name.file_name(),
+            offset: 0,
+            bytes: 0,
+            missing: piece.first - kept_from,
+            kind: DamageKind::Missing,
+        }));
         let used = layout.pieces.iter().any(|piece| piece.first < piece.upper);
         let stream = (used && reading.next > 0).then(|| StreamInspection {
             node: node.unwrap_or_default(),

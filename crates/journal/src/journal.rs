@@ -203,6 +203,29 @@ impl std::fmt::Debug for Journal {
 }
 
 impl Shared {
+    /// All that was appended so far is on disk.
+    fn store_state(&self, clean: bool) -> std::io::Result<()> {
+        let state = State {
+            epoch: self.epoch,
+            node: self.node.as_str().to_owned(),
+            boot_id: self.boot_id.clone(),
+            durable: self.options.sync == SyncMode::Durable,
+            clean,
+            last_tick: self.synced_at().0,
+            lost_from: None,
+        };
+        let bytes = state.encode_to_vec();
+        lock(&self.state).store(&*self.fs, &self.options.dir, &bytes)
+    }
+
+    /// Whoever writes a checkpoint was told what a power cut may have taken.
+    pub(crate) fn forget_lost_span(&self) {
+        let mut lost_from = lock(&self.lost_from);
+        if lost_from.is_some() && self.store_state(false).is_ok() {
+            *lost_from = None;
+        }
+    }
+
     fn close(&self) -> Result<(), JournalError> {
         if lock(&self.lock).is_none() {
             return Ok(());
@@ -214,16 +237,7 @@ impl Shared {
         }
         let dir = &self.options.dir;
         let stored = self.store_ledger(&mut lock(&self.ledger));
-        let state = State {
-            epoch: self.epoch,
-            node: self.node.as_str().to_owned(),
-            boot_id: self.boot_id.clone(),
-            durable: self.options.sync == SyncMode::Durable,
-            clean: whole && stored.is_ok(),
-            last_tick: self.clock.now().ticks.0,
-        };
-        let state = state.encode_to_vec();
-        let stored = stored.and_then(|()| lock(&self.state).store(&*self.fs, dir, &state));
+        let stored = stored.and_then(|()| self.store_state(whole));
         drop(lock(&self.lock).take());
         stored.map_err(JournalError::io("write the end of", dir))?;
         if whole {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::Totals;
 use crate::damage::{DamageKind, DamageSpot, TornTail};
 use crate::frame::{FrameHead, Kind};
-use crate::fs::{Filesystem, again, read_full_at};
+use crate::fs::{Filesystem, read_again, read_full_at};
 use crate::scan::{Scan, Step, Tail};
 use crate::segment::{HEADER_BYTES, SegmentName, decode_header};
 use crate::wire::{LedgerStream, SegmentHeader, TotalsMessage, digest_event};
@@ -51,7 +51,7 @@ pub(crate) fn list_segments(
     fs: &dyn Filesystem,
     dir: &Path,
 ) -> io::Result<BTreeMap<(u64, u16), Vec<SegmentFile>>> {
-    let mut names: Vec<SegmentName> = again(|| fs.list(dir))?
+    let mut names: Vec<SegmentName> = read_again(|| fs.list(dir))?
         .iter()
         .filter_map(|name| SegmentName::parse(name))
         .collect();
@@ -70,7 +70,7 @@ pub(crate) fn list_segments(
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(_) => SegmentFile {
                 name,
-                length: again(|| fs.open_read(&path)?.length()).unwrap_or(0),
+                length: read_again(|| fs.open_read(&path)?.length()).unwrap_or(0),
                 head: Head::Bad,
                 path,
             },
@@ -82,8 +82,8 @@ pub(crate) fn list_segments(
 }
 
 fn read_head(fs: &dyn Filesystem, path: &Path) -> io::Result<(u64, Vec<u8>)> {
-    let file = again(|| fs.open_read(path))?;
-    let length = again(|| file.length())?;
+    let file = read_again(|| fs.open_read(path))?;
+    let length = read_again(|| file.length())?;
     let mut bytes = vec![0; HEADER_BYTES];
     read_full_at(&*file, &mut bytes, 0)?;
     Ok((length, bytes))
@@ -108,39 +108,66 @@ fn header_spot(file: &SegmentFile) -> DamageSpot {
 }
 
 /// The sequences of a segment's good records, from the first that is not below `from` to one beyond
-/// the last.
-fn extent(fs: &dyn Filesystem, salt: u32, file: &SegmentFile, from: u64) -> Option<(u64, u64)> {
-    let handle = again(|| fs.open_read(&file.path)).ok()?;
+/// the last; `None` where there is nothing behind the header. An error where there is something
+/// that is no record, or that cannot be read.
+fn extent(
+    fs: &dyn Filesystem,
+    salt: u32,
+    file: &SegmentFile,
+    from: u64,
+) -> io::Result<Option<(u64, u64)>> {
+    let handle = read_again(|| fs.open_read(&file.path))?;
     let mut scan = Scan::new(handle, salt, HEADER_BYTES as u64, file.length, from);
     let mut first = None;
     loop {
         match scan.step() {
             Ok(Step::Record(head)) => first.get_or_insert(head.sequence),
             Ok(Step::Hole { .. }) => continue,
-            Ok(Step::End(_)) | Err(_) => break,
+            Ok(Step::End(Tail::Torn(_))) if first.is_none() => {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+            Ok(Step::End(Tail::Unreadable(_))) if first.is_none() => {
+                return Err(io::ErrorKind::Other.into());
+            }
+            Ok(Step::End(_)) => break,
+            Err(error) if first.is_none() => return Err(error),
+            Err(_) => break,
         };
     }
-    first.map(|first| (first, scan.expected()))
+    Ok(first.map(|first| (first, scan.expected())))
 }
 
 /// One beyond the last good record of the pieces so far.
 fn reach(fs: &dyn Filesystem, salt: u32, pieces: &[Piece]) -> u64 {
     let readable = pieces.iter().filter(|piece| piece.first != u64::MAX);
-    let ends = readable.filter_map(|piece| extent(fs, salt, &piece.file, piece.first));
+    let ends = readable.filter_map(|piece| extent(fs, salt, &piece.file, piece.first).ok()?);
     ends.map(|(_, end)| end).max().unwrap_or(0)
 }
 
 /// Which segment holds what. A header voids what earlier segments hold from its `first` on; a
 /// segment whose header cannot be read yields only what no earlier one holds. One whose header is
-/// all zeros is no damage: a repair that was cut off leaves such.
+/// all zeros is no damage: a repair that was cut off leaves such. What could not be read is never
+/// taken for unused.
 pub(crate) fn lay_out(fs: &dyn Filesystem, salt: u32, files: Vec<SegmentFile>) -> Layout {
     let mut layout = Layout::default();
-    for file in files {
+    for mut file in files {
         let first = match &file.head {
             Head::Good(header) => Some(header.first),
             Head::Zero | Head::Bad => {
                 let reached = reach(fs, salt, &layout.pieces);
-                extent(fs, salt, &file, 0)
+                let found = extent(fs, salt, &file, 0);
+                // A header that was just being written is no damage, with nothing behind it.
+                match &found {
+                    Ok(None) => file.head = Head::Zero,
+                    Ok(Some(_)) => {}
+                    // A record that was just being written behind none.
+                    Err(error)
+                        if file.head == Head::Zero
+                            && error.kind() == io::ErrorKind::InvalidData => {}
+                    Err(_) => file.head = Head::Bad,
+                }
+                let found = found.unwrap_or_default();
+                found
                     .filter(|(_, end)| *end > reached)
                     .map(|(first, _)| first.max(reached))
             }
@@ -179,6 +206,8 @@ pub(crate) struct Ask {
     pub known_next: u64,
     /// Whether the stream may have been cut off while it was written.
     pub open_ended: bool,
+    /// Totals before the first entry that is kept, for where no header tells them.
+    pub totals: Totals,
 }
 
 /// What reading a stream told.
@@ -197,6 +226,8 @@ pub(crate) struct Reading {
     pub damage: Vec<DamageSpot>,
     /// Whether nothing that was to be replayed is missing.
     pub whole: bool,
+    /// Whether some of it could not be read.
+    pub broken: bool,
 }
 
 /// Reads from the latest segment that knows the totals before it and begins early enough.
@@ -219,7 +250,7 @@ pub(crate) fn read_pieces(
         .enumerate()
         .rev()
         .find_map(|(place, piece)| knows(piece).map(|totals| (place, totals)));
-    let (start, totals) = base.unwrap_or_default();
+    let (start, totals) = base.unwrap_or((0, ask.totals));
     let mut reading = Reading {
         totals,
         whole: true,
@@ -232,10 +263,7 @@ pub(crate) fn read_pieces(
         let last = usable.peek().is_none();
         read_piece(fs, salt, piece, ask, last, &mut reading, sink);
     }
-    if reading.next < ask.known_next && pieces.is_empty() {
-        reading.next = ask.known_next;
-        reading.whole &= ask.replay_from.is_none();
-    }
+    reading.broken = !reading.damage.is_empty();
     reading
 }
 
@@ -253,6 +281,9 @@ pub(crate) fn read_end(
             replay_from,
             known_next: 0,
             open_ended: true,
+            totals: known
+                .and_then(|known| known.totals.as_ref())
+                .map_or(Totals::default(), TotalsMessage::read),
         };
         return read_pieces(fs, salt, pieces, ask, &mut |_, _| true);
     };
@@ -262,6 +293,7 @@ pub(crate) fn read_end(
             replay_from,
             known_next: sealed.next,
             open_ended: false,
+            totals: Totals::default(),
         };
         reading = read_pieces(fs, salt, pieces, ask, &mut |_, _| true);
     }
@@ -282,12 +314,17 @@ fn read_piece(
     sink: &mut dyn FnMut(&FrameHead, &[u8]) -> bool,
 ) {
     let start = HEADER_BYTES as u64;
-    let file = again(|| fs.open_read(&piece.file.path));
+    // What lies behind the end of a stream that has one is a tail that could not be cut off.
+    let upper = match ask.open_ended {
+        false if last => piece.upper.min(ask.known_next.max(piece.first)),
+        _ => piece.upper,
+    };
+    let file = read_again(|| fs.open_read(&piece.file.path));
     let mut scan = file
         .ok()
         .map(|file| Scan::new(file, salt, start, piece.file.length, piece.first));
     let mut tail = Tail::Clean;
-    while let Some(scan) = scan.as_mut().filter(|scan| scan.expected() < piece.upper) {
+    while let Some(scan) = scan.as_mut().filter(|scan| scan.expected() < upper) {
         match scan.step() {
             Ok(Step::Record(head)) => take(reading, ask, &head, scan.payload(), sink),
             Ok(Step::Hole {
@@ -295,7 +332,7 @@ fn read_piece(
                 bytes,
                 missing,
             }) => {
-                let to = scan.expected().min(piece.upper);
+                let to = scan.expected().min(upper);
                 let from = to.saturating_sub(missing);
                 lose(reading, ask, piece, (from, to), (offset, bytes));
             }
@@ -313,7 +350,7 @@ fn read_piece(
         Some(scan) => (scan.expected(), scan.position()),
         None => (piece.first, start),
     };
-    reading.next = reached.min(piece.upper);
+    reading.next = reached.min(upper);
     let bytes = match tail {
         Tail::Clean => 0,
         Tail::Torn(bytes) | Tail::Unreadable(bytes) => bytes,
@@ -351,7 +388,8 @@ fn finish(reading: &mut Reading, ask: Ask, piece: &Piece, tail: Tail, offset: u6
         }
         Tail::Clean => {}
     }
-    if offset < piece.file.length {
+    let ours = ask.open_ended || piece.first <= ask.known_next;
+    if ours && offset < piece.file.length {
         reading.cut = Some((piece.file.path.clone(), offset));
     }
 }

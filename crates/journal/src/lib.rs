@@ -19,10 +19,14 @@
 //!    order. The next start says so: [`Recovered::lost_span`] runs from a moment before which
 //!    everything is known to be on disk (taken from the records and checkpoints themselves, so it
 //!    may begin earlier than the true loss, never later) to that start.
+//!    It is told again until a checkpoint was written after it. What a killed process left unsynced
+//!    is synced by the next start before that counts as a good end.
 //! 4. **Power cut, `durable`**: loses nothing for which [`Writer::synced`] resolved `Ok`. Syncs are
 //!    shared: all that wait while one runs are covered by the next.
 //! 5. **Damaged bytes** cost the records they lie in and no others, are reported with file and
-//!    offset, are never delivered as something else, and never keep a journal from opening.
+//!    offset, are never delivered as something else, and never keep a journal from opening. They
+//!    stay where they are; a file that could not be read is never taken for an empty one. A read
+//!    that fails is tried again before it counts as damage.
 //! 6. An identity (node, epoch, thread, sequence) is used once: the epoch is raised on disk before
 //!    anything is appended. The same range of a stream always has the same bytes.
 //! 7. **A full disk shows at [`Writer::reserve`] only**: whoever holds a [`Room`] can append.
@@ -38,13 +42,15 @@
 //!
 //! ```text
 //! lock                          held (flock) by the process that has the journal open
-//! node                          the gateway's name, one line of text
+//! node                          the gateway's name and the crc32 of it, one line of text
 //! state-a, state-b              epoch, boot, whether the last stop was clean
-//! ledger-a, ledger-b            by stream: deleted up to, shipped up to; of ended ones the totals
+//! ledger-a, ledger-b            by stream: deleted up to, shipped up to, totals of what is deleted
+//!                               or, once it has ended, of all
 //! checkpoint-a, checkpoint-b    counters at a moment, open exchanges
 //! <epoch>-<thread>-<index>.seg  segments: one stream per (node, epoch, thread)
 //! ```
-//! The pairs are written alternately, each time to a temporary name, synced, renamed, and the
+//! Where one copy of a pair is damaged the other may be older: then nothing is believed that only
+//! the newest could say (a clean end, what was deleted). The pairs are written alternately, each time to a temporary name, synced, renamed, and the
 //! folder synced; the header of `twin.rs` draws them. All numbers are little endian; payloads are
 //! Protocol Buffers messages whose field numbers are never reused.
 //!

@@ -1,6 +1,7 @@
 //! What happens when a journal is opened: read the past, raise the epoch durably, tidy up, build.
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -10,10 +11,10 @@ use tollgate_model::{Clock, IdGen, NodeId, Now, StreamId, Ticks, Timestamp};
 
 use crate::checkpoint::OpenProgress;
 use crate::damage::DamageBook;
-use crate::fs::{Filesystem, again, read_full_at};
+use crate::fs::{Filesystem, again, read_again, read_full_at};
 use crate::live::LiveStream;
 use crate::options::NODE_BYTES_MAX;
-use crate::recover::{Recovery, recover};
+use crate::recover::{Recovery, node_line, recover};
 use crate::recovered::interrupted;
 use crate::shared::{DiskBudget, Shared, Signal, lock};
 use crate::stream::Stream;
@@ -40,7 +41,9 @@ pub(crate) fn open(
     let node = settle_node(&*fs, &dir, node_name, &recovery, now.wall, ids)?;
     let epoch = next_epoch(&recovery, now.wall);
     let boot_id = fs.boot_id().unwrap_or_default();
+    make_durable(&*fs, &dir, &recovery.unsynced)?;
     let recovered = tell(&mut recovery, &options, &node, epoch, now, &boot_id);
+    let lost_from = recovered.lost_span.map(|span| span.from.0.unsigned_abs());
     let state = State {
         epoch,
         node: node.as_str().to_owned(),
@@ -48,6 +51,7 @@ pub(crate) fn open(
         durable: options.sync == SyncMode::Durable,
         clean: false,
         last_tick: recovered.last_tick.0.max(now.ticks.0),
+        lost_from,
     };
     let stored = recovery.state.store(&*fs, &dir, &state.encode_to_vec());
     stored.map_err(JournalError::io("write the new epoch in", &dir))?;
@@ -61,6 +65,7 @@ pub(crate) fn open(
         (node, epoch, boot_id),
     );
     *lock(&shared.lock) = Some(guard);
+    *lock(&shared.lost_from) = lost_from;
     if let Err(error) = shared.store_ledger(&mut lock(&shared.ledger)) {
         // Old streams are read again at the next start; nothing is deleted without a ledger.
         tracing::warn!(%error, "cannot write the journal's ledger");
@@ -83,9 +88,7 @@ fn settle_node(
     let fits = |name: &&str| {
         (1..=NODE_BYTES_MAX).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic())
     };
-    let path = dir.join("node");
-    let text = read_text(fs, &path);
-    let kept = text.as_deref().map(str::trim).filter(fits);
+    let kept = recovery.node_kept.as_deref().filter(fits);
     let known = kept.or(recovery.node_seen.as_deref().filter(fits));
     let node = match (given, known) {
         (Some(name), _) => NodeId::new(Some(name).filter(fits).ok_or(JournalError::NodeName)?),
@@ -93,19 +96,38 @@ fn settle_node(
         (None, None) => NodeId::made(ids.uuid(now)),
     };
     if kept != Some(node.as_str()) {
-        let bytes = format!("{node}\n");
-        replace(fs, dir, &dir.join("node.tmp"), &path, bytes.as_bytes())
+        let path = dir.join("node");
+        let line = node_line(node.as_str());
+        replace(fs, dir, &dir.join("node.tmp"), &path, line.as_bytes())
             .map_err(JournalError::io("write", &path))?;
     }
     Ok(node)
 }
 
-fn read_text(fs: &dyn Filesystem, path: &Path) -> Option<String> {
-    let file = again(|| fs.open_read(path)).ok()?;
-    let mut bytes = vec![0; 2 * NODE_BYTES_MAX];
-    let read = read_full_at(&*file, &mut bytes, 0).ok()?;
+/// What a killed process wrote may not be on disk yet, though it reads back; from now on it counts
+/// as old, so it is synced here. Where the disk fails at that, a second sync would say nothing: the
+/// file is written anew.
+fn make_durable(fs: &dyn Filesystem, dir: &Path, paths: &[PathBuf]) -> Result<(), JournalError> {
+    for path in paths {
+        let synced = again(|| fs.open(path)?.sync_all());
+        let Err(error) = synced else {
+            continue;
+        };
+        tracing::error!(%error, file = %path.display(), "journal sync failed; copying the file");
+        let copied = read_whole(fs, path)
+            .and_then(|bytes| replace(fs, dir, &dir.join("segment.tmp"), path, &bytes));
+        copied.map_err(JournalError::io("sync", path))?;
+    }
+    Ok(())
+}
+
+fn read_whole(fs: &dyn Filesystem, path: &Path) -> io::Result<Vec<u8>> {
+    let file = read_again(|| fs.open_read(path))?;
+    let length = read_again(|| file.length())?;
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+    let read = read_full_at(&*file, &mut bytes, 0)?;
     bytes.truncate(read);
-    String::from_utf8(bytes).ok()
+    Ok(bytes)
 }
 
 /// Above every epoch seen. Where the state is lost, or the folder is new under a name that had one
@@ -127,14 +149,20 @@ fn tell(
     now: Now,
     boot_id: &str,
 ) -> Recovered {
-    let clean = recovery.previous.as_ref().is_some_and(|state| state.clean);
-    let power_cut = recovery.previous.as_ref().is_some_and(|state| {
+    let unsure = recovery.state_unsure;
+    let previous = recovery.previous.as_ref();
+    let clean = previous.is_some_and(|state| state.clean && !unsure);
+    // Where nothing surely says how the last life ended, the machine may have stopped.
+    let power_cut = previous.map_or(!recovery.fresh, |state| {
         let same_boot = !boot_id.is_empty() && state.boot_id == boot_id;
-        !state.clean && !state.durable && !same_boot
+        !same_boot && (unsure || !state.clean && !state.durable)
     });
-    let lost_span = power_cut.then_some(LostSpan {
+    let untold = previous.and_then(|state| state.lost_from);
+    let lost_from = power_cut.then_some(recovery.synced_at);
+    let lost_span = lost_from.into_iter().chain(untold).min();
+    let lost_span = lost_span.map(|from| LostSpan {
         // Ticks run on wall time's scale.
-        from: Timestamp(i64::try_from(recovery.synced_at).unwrap_or(i64::MAX)),
+        from: Timestamp(i64::try_from(from).unwrap_or(i64::MAX)),
         to: now.wall,
     });
     if let Some(span) = lost_span {
@@ -231,6 +259,8 @@ fn build(
         covers: RwLock::new(recovery.covers),
         unfinished: OpenProgress::default(),
         damage: DamageBook::new(recovery.damage),
+        doomed: Mutex::default(),
+        lost_from: Mutex::default(),
         round: Mutex::new(()),
         signal: Signal::default(),
         progress: watch::Sender::new(0),

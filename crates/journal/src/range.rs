@@ -9,7 +9,7 @@ use tollgate_model::{Sequence, StreamId};
 
 use crate::damage::{DamageBook, DamageKind, DamageSpot, file_name};
 use crate::frame::{FrameHead, Kind};
-use crate::fs::{Filesystem, again};
+use crate::fs::{Filesystem, read_again};
 use crate::scan::{Scan, Step, Tail};
 use crate::segment::HEADER_BYTES;
 use crate::shared::lock;
@@ -171,7 +171,7 @@ impl Pass<'_> {
             cursor.scan.extend_to(end);
             return Ok(cursor);
         }
-        let file = again(|| self.ranges.fs.open_read(&segment.path))?;
+        let file = read_again(|| self.ranges.fs.open_read(&segment.path))?;
         let start = HEADER_BYTES as u64;
         let scan = Scan::new(file, self.stream.salt, start, end, segment.first);
         Ok(Cursor {

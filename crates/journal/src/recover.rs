@@ -16,8 +16,11 @@ use tollgate_model::{NodeId, StreamId, Ticks};
 use crate::checkpoint::Cover;
 use crate::damage::{DamageKind, DamageReport, DamageSpot};
 use crate::frame::{FrameHead, salt_of};
-use crate::fs::Filesystem;
-use crate::layout::{Ask, Head, Layout, Reading, SegmentFile, lay_out, list_segments, read_pieces};
+use crate::fs::{Filesystem, read_again, read_full_at};
+use crate::layout::{
+    Ask, Head, Layout, Piece, Reading, SegmentFile, lay_out, list_segments, read_pieces,
+};
+use crate::options::NODE_BYTES_MAX;
 use crate::recovered::{ENTRIES_MAX, Sink};
 use crate::retention::LedgerKeeper;
 use crate::stream::{Sealed, Segment, Stream};
@@ -35,8 +38,14 @@ pub(crate) struct Recovery {
     pub ledger: LedgerKeeper,
     /// The highest epoch seen anywhere.
     pub epoch_seen: u64,
-    /// A node's name seen in the files.
+    /// The node's name as its file has it.
+    pub node_kept: Option<String>,
+    /// A node's name seen in the other files: in the state, else in the newest segment.
     pub node_seen: Option<String>,
+    /// Whether a copy of the state is damaged: the other may be of an earlier life.
+    pub state_unsure: bool,
+    /// Files that a killed process may have left unsynced.
+    pub unsynced: Vec<PathBuf>,
     pub fresh: bool,
     pub streams: BTreeMap<StreamId, Arc<Stream>>,
     pub disk_bytes: u64,
@@ -50,7 +59,8 @@ pub(crate) struct Recovery {
     pub cuts: Vec<(PathBuf, u64)>,
     pub unused: Vec<PathBuf>,
     known: HashMap<(u64, u16), LedgerStream>,
-    ledger_lost: bool,
+    /// Whether a copy of the ledger is damaged: the other may not know what was deleted last.
+    ledger_unsure: bool,
 }
 
 /// Reads the folder.
@@ -78,9 +88,13 @@ fn read_small_files(fs: &dyn Filesystem, dir: &Path) -> Recovery {
     let nothing_there = [&state, &checkpoints, &ledger]
         .iter()
         .all(|loaded| loaded.payloads.is_empty() && loaded.damage.is_empty());
-    let ledger_lost = ledger.payloads.is_empty() && !ledger.damage.is_empty();
+    let ledger_unsure = !ledger.damage.is_empty();
+    let ledger_lost = ledger.payloads.is_empty() && ledger_unsure;
+    let state_unsure = !state.damage.is_empty();
+    let (node_kept, node_damage) = read_node(fs, dir);
     let mut damage = DamageReport::default();
-    for spot in [state.damage, checkpoints.damage, ledger.damage].concat() {
+    let spots = [state.damage, checkpoints.damage, ledger.damage].concat();
+    for spot in spots.into_iter().chain(node_damage) {
         damage.add(spot);
     }
     let decode = |bytes: &Vec<u8>| State::decode(bytes.as_slice()).ok();
@@ -109,7 +123,10 @@ fn read_small_files(fs: &dyn Filesystem, dir: &Path) -> Recovery {
             retired_streams: file.retired_streams,
         },
         epoch_seen: epoch_seen.unwrap_or(0),
+        node_kept,
         node_seen: previous.as_ref().map(|state| state.node.clone()),
+        state_unsure,
+        unsynced: Vec::new(),
         last_tick: previous.as_ref().map_or(0, |state| state.last_tick),
         synced_at: previous.as_ref().map_or(0, |state| state.last_tick),
         state: state.twin,
@@ -129,10 +146,41 @@ fn read_small_files(fs: &dyn Filesystem, dir: &Path) -> Recovery {
             .iter()
             .map(|s| ((s.epoch, s.thread as u16), s.clone()))
             .collect(),
-        ledger_lost,
+        ledger_unsure,
     };
     recovery.choose_checkpoint(checkpoint_files);
     recovery
+}
+
+/// The node's file as it is written: the name and a checksum of it.
+pub(crate) fn node_line(name: &str) -> String {
+    format!("{name} {:08x}\n", crc32fast::hash(name.as_bytes()))
+}
+
+/// A name that does not match its checksum, or has none, is no name.
+pub(crate) fn read_node(fs: &dyn Filesystem, dir: &Path) -> (Option<String>, Option<DamageSpot>) {
+    let mut bytes = vec![0; 2 * NODE_BYTES_MAX];
+    let path = dir.join("node");
+    let read = read_again(|| read_full_at(&*fs.open_read(&path)?, &mut bytes, 0));
+    let length = match read {
+        Ok(length) => length,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return (None, None),
+        Err(_) => 0,
+    };
+    bytes.truncate(length);
+    let text = String::from_utf8(bytes).unwrap_or_default();
+    let name = text.split_once(' ').map(|(name, _)| name);
+    if let Some(name) = name.filter(|name| node_line(name) == text) {
+        return (Some(name.to_owned()), None);
+    }
+    let spot = DamageSpot {
+        file: "node".to_owned(),
+        offset: 0,
+        bytes: length as u64,
+        missing: 0,
+        kind: DamageKind::SmallFile,
+    };
+    (None, Some(spot))
 }
 
 impl Recovery {
@@ -179,7 +227,10 @@ impl Recovery {
             Head::Good(header) => Some(header.node.clone()),
             _ => None,
         });
-        self.node_seen = self.node_seen.take().or_else(|| node.clone());
+        if self.previous.is_none() {
+            // Epochs rise: the last one seen is the newest.
+            self.node_seen = node.clone().or(self.node_seen.take());
+        }
         let known = self.known.remove(&(epoch, thread));
         let mut layout = lay_out(fs, salt, files);
         for spot in std::mem::take(&mut layout.damage) {
@@ -189,6 +240,10 @@ impl Recovery {
             .extend(layout.unused.iter().map(|piece| piece.file.path.clone()));
         let kept_from = self.check_front(&layout, known.as_ref());
         let sealed = known.as_ref().filter(|known| known.sealed);
+        if sealed.is_none() {
+            let paths = layout.pieces.iter().map(|piece| piece.file.path.clone());
+            self.unsynced.extend(paths);
+        }
         let replay_from = self.replay_from(epoch, thread);
         let reading = match sealed {
             Some(known) if replay_from.is_none_or(|from| from >= known.next) => Reading {
@@ -196,9 +251,12 @@ impl Recovery {
                 whole: true,
                 ..Reading::default()
             },
-            _ => self.read(fs, (epoch, thread), &layout, sealed, replay_from),
+            _ => self.read(fs, (epoch, thread), &layout, known.as_ref(), replay_from),
         };
-        self.complete &= reading.whole;
+        // A segment that nothing can be read of may have held anything.
+        let lost = |piece: &Piece| piece.file.head == Head::Bad && piece.first == u64::MAX;
+        let lost = layout.pieces.iter().any(lost) && sealed.is_none();
+        self.complete &= reading.whole && !(lost && replay_from.is_some());
         let (totals, last_tick) = match sealed {
             Some(known) => (
                 known
@@ -220,7 +278,7 @@ impl Recovery {
             epoch,
             thread,
         };
-        self.keep(
+        let kept = self.keep(
             id,
             layout,
             &reading,
@@ -229,6 +287,9 @@ impl Recovery {
             totals,
             last_tick,
         );
+        if let (false, Some(known)) = (kept, known) {
+            self.known.insert((epoch, thread), known);
+        }
     }
 
     /// Whether the stream's first segments are there. The answer is where it begins.
@@ -239,7 +300,7 @@ impl Recovery {
         let Some(first) = first.filter(|first| *first > kept_from) else {
             return kept_from;
         };
-        if self.ledger_lost {
+        if self.ledger_unsure {
             return first;
         }
         let file = layout
@@ -261,17 +322,19 @@ impl Recovery {
         fs: &dyn Filesystem,
         (epoch, thread): (u64, u16),
         layout: &Layout,
-        sealed: Option<&LedgerStream>,
+        known: Option<&LedgerStream>,
         replay_from: Option<u64>,
     ) -> Reading {
-        let reaches = self.covers.iter().filter(|cover| cover.epoch == epoch);
-        let checkpointed = reaches.map(|cover| cover.reaches(epoch, thread)).max();
+        let sealed = known.filter(|known| known.sealed);
+        let before = known.filter(|known| !known.sealed);
+        let before = before.and_then(|known| known.totals.as_ref());
         let ask = Ask {
             replay_from,
             known_next: sealed
                 .map_or(0, |known| known.next)
-                .max(checkpointed.unwrap_or(0)),
+                .max(self.checkpointed(epoch, thread)),
             open_ended: sealed.is_none(),
+            totals: before.map(TotalsMessage::read).unwrap_or_default(),
         };
         let mut sink = Sink {
             epoch,
@@ -293,6 +356,14 @@ impl Recovery {
         reading
     }
 
+    /// So far a checkpoint says that a stream went; 0 where none says anything.
+    fn checkpointed(&self, epoch: u64, thread: u16) -> u64 {
+        let reaches = self.covers.iter().filter(|cover| cover.epoch == epoch);
+        let reaches = reaches.map(|cover| cover.reaches(epoch, thread));
+        reaches.max().unwrap_or(0)
+    }
+
+    /// Whether there is anything to keep.
     #[expect(
         clippy::too_many_arguments,
         reason = "one call, all of it the stream's own facts"
@@ -306,11 +377,19 @@ impl Recovery {
         known: Option<&LedgerStream>,
         totals: Totals,
         last_tick: u64,
-    ) {
+    ) -> bool {
         let cut_to = |path: &Path| {
             let cut = self.cuts.iter().find(|(cut, _)| cut == path);
             cut.map(|(_, length)| *length)
         };
+        // Nothing was ever written: an empty segment may lie there. What cannot be read stays.
+        let empty = |piece: &&Piece| matches!(piece.file.head, Head::Good(_));
+        if reading.next == 0 && !reading.broken {
+            let paths = layout.pieces.iter().filter(empty);
+            self.unused
+                .extend(paths.map(|piece| piece.file.path.clone()));
+            return false;
+        }
         let mut segments = Vec::new();
         for piece in layout.pieces {
             let end = cut_to(&piece.file.path).unwrap_or(piece.file.length);
@@ -318,10 +397,7 @@ impl Recovery {
             segments.push(Arc::new(Segment::of(piece, end, last_tick)));
         }
         if reading.next == 0 || segments.is_empty() {
-            // Nothing was ever written; an empty segment may lie there.
-            self.unused
-                .extend(segments.iter().map(|segment| segment.path.clone()));
-            return;
+            return false;
         }
         let stream = Stream::new(id.clone(), segments, reading.next);
         stream.kept_from.store(kept_from, Ordering::Release);
@@ -334,6 +410,7 @@ impl Recovery {
         if stream.sealed.set(sealed).is_ok() {
             self.streams.insert(id, Arc::new(stream));
         }
+        true
     }
 
     /// Streams of which only the ledger knows: all their segments are deleted, or are missing.
@@ -342,32 +419,35 @@ impl Recovery {
         known.sort_by_key(|known| (known.epoch, known.thread));
         for mut known in known {
             self.last_tick = self.last_tick.max(known.last_tick);
-            if known.next > known.kept_from && known.sealed {
-                self.damage.add(DamageSpot {
-                    file: format!("{:010}-{:05}-*.seg", known.epoch, known.thread),
-                    offset: 0,
-                    bytes: 0,
-                    missing: known.next - known.kept_from,
-                    kind: DamageKind::Missing,
-                });
-                let replay_from = self.replay_from(known.epoch, known.thread as u16);
-                self.complete &= replay_from.is_none_or(|from| from >= known.next);
-                known.kept_from = known.next;
+            let thread = known.thread as u16;
+            let replay_from = self.replay_from(known.epoch, thread);
+            let reached = match known.sealed {
+                true => known.next,
+                false => known.kept_from.max(self.checkpointed(known.epoch, thread)),
+            };
+            // Of a stream that was being written when last heard of, nobody knows how far it went.
+            let gone = !known.sealed && reached > 0;
+            self.complete &= !gone && replay_from.is_none_or(|from| from >= reached);
+            let deleted = known.sealed && self.ledger_unsure;
+            if gone || reached > known.kept_from && !deleted {
+                self.damage.add(gone_spot(&known, reached));
             }
-            if !known.sealed && known.kept_from > 0 {
-                // It was being written when last heard of: how far is gone with its files.
-                self.complete = false;
-                self.damage.add(DamageSpot {
-                    file: format!("{:010}-{:05}-*.seg", known.epoch, known.thread),
-                    offset: known.kept_from,
-                    bytes: 0,
-                    missing: 0,
-                    kind: DamageKind::Missing,
-                });
-            }
+            known.kept_from = reached;
+            known.next = reached;
             if known.next > 0 {
                 self.ledger.gone.push_back(known);
             }
         }
+    }
+}
+
+/// All segments of a stream are gone that should hold entries up to `reached`.
+pub(crate) fn gone_spot(known: &LedgerStream, reached: u64) -> DamageSpot {
+    DamageSpot {
+        file: format!("{:010}-{:05}-*.seg", known.epoch, known.thread),
+        offset: 0,
+        bytes: 0,
+        missing: reached.saturating_sub(known.kept_from),
+        kind: DamageKind::Missing,
     }
 }

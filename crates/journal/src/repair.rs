@@ -15,7 +15,7 @@ use crate::frame::{self, Kind};
 use crate::fs::{again, write_all_at};
 use crate::live::{Active, Batch, Inner, LiveStream, Spare, Tally, note};
 use crate::segment::{HEADER_BYTES, SegmentName, encode_header};
-use crate::shared::Shared;
+use crate::shared::{Shared, lock};
 use crate::stream::Segment;
 use crate::wire::{SegmentHeader, TotalsMessage, digest_event};
 use crate::{JournalFull, Totals};
@@ -88,7 +88,7 @@ impl LiveStream {
             let header = self.header(shared, spare.name, first, totals);
             match write_all_at(&*spare.file, &header, 0) {
                 Ok(()) => {
-                    let active = self.activate(shared, spare, first);
+                    let active = self.activate(shared, spare, first, totals);
                     self.stream.push_segment(Arc::clone(&active.segment));
                     return Ok(active);
                 }
@@ -114,13 +114,14 @@ impl LiveStream {
         })
     }
 
-    fn activate(&self, shared: &Shared, spare: Spare, first: u64) -> Active {
+    fn activate(&self, shared: &Shared, spare: Spare, first: u64, totals: &Totals) -> Active {
         let header = HEADER_BYTES as u64;
         Active {
             segment: Arc::new(Segment {
                 name: spare.name,
                 path: spare.path,
                 first,
+                totals: Some(*totals),
                 end: AtomicU64::new(header),
                 disk_bytes: AtomicU64::new(shared.options.segment_bytes),
                 last_tick: AtomicU64::new(shared.clock.now().ticks.0),
@@ -158,9 +159,32 @@ impl LiveStream {
 
     fn rewrite_batch(&self, shared: &Shared, inner: &mut Inner, batch: &Batch) -> io::Result<()> {
         inner.active = None;
-        let chunks = self.cut(batch, shared.options.segment_bytes - HEADER_BYTES as u64);
-        let mut written: Vec<(Active, &Chunk)> = Vec::new();
-        for chunk in &chunks {
+        let mut written: Vec<(Active, Chunk)> = Vec::new();
+        if let Err(error) = self.rewrite_chunks(shared, inner, batch, &mut written) {
+            // From the first to the last: those that stay, should this be cut off, void only what
+            // they hold themselves. Else every failed attempt would take more of the disk.
+            for (active, _) in written {
+                if !shared.discard(&active.segment.path, shared.options.segment_bytes) {
+                    break;
+                }
+            }
+            return Err(error);
+        }
+        for (active, _) in written {
+            self.stream.push_segment(Arc::clone(&active.segment));
+            inner.active = Some(active);
+        }
+        Ok(())
+    }
+
+    fn rewrite_chunks(
+        &self,
+        shared: &Shared,
+        inner: &mut Inner,
+        batch: &Batch,
+        written: &mut Vec<(Active, Chunk)>,
+    ) -> io::Result<()> {
+        for chunk in self.cut(batch, shared.options.segment_bytes - HEADER_BYTES as u64) {
             let spare = self.spare(shared, inner)?;
             let bytes = batch.bytes.get(chunk.bytes.clone()).unwrap_or_default();
             let result = write_all_at(&*spare.file, bytes, HEADER_BYTES as u64)
@@ -169,7 +193,7 @@ impl LiveStream {
                 shared.discard(&spare.path, shared.options.segment_bytes);
                 return Err(error);
             }
-            let mut active = self.activate(shared, spare, chunk.first);
+            let mut active = self.activate(shared, spare, chunk.first, &chunk.totals);
             active.offset += bytes.len() as u64;
             active.segment.end.store(active.offset, Ordering::Release);
             written.push((active, chunk));
@@ -178,10 +202,6 @@ impl LiveStream {
             let header = self.header(shared, active.segment.name, chunk.first, &chunk.totals);
             write_all_at(&*active.file, &header, 0)?;
             again(|| active.file.sync_data())?;
-        }
-        for (active, _) in written {
-            self.stream.push_segment(Arc::clone(&active.segment));
-            inner.active = Some(active);
         }
         Ok(())
     }
@@ -245,16 +265,19 @@ impl LiveStream {
 }
 
 impl Shared {
-    /// Removes a segment that holds nothing.
-    pub(crate) fn discard(&self, path: &std::path::Path, bytes: u64) {
+    /// Removes a segment that holds nothing that is needed, and gives its bytes back. Where that
+    /// fails (`false`) it is tried again whenever segments are deleted, and at the next start.
+    pub(crate) fn discard(&self, path: &std::path::Path, bytes: u64) -> bool {
         match again(|| self.fs.remove(path)) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            // It goes at the next start.
             Err(error) => {
                 tracing::warn!(%error, file = %path.display(), "cannot remove a segment");
+                lock(&self.doomed).push((path.to_owned(), bytes));
+                return false;
             }
         }
         self.disk.give_back(bytes);
+        true
     }
 }

@@ -58,6 +58,8 @@ struct Victims {
     stream: Arc<Stream>,
     segments: Vec<Arc<Segment>>,
     kept_from: u64,
+    /// Of all events before `kept_from`, where the stream has not ended.
+    kept_totals: Totals,
 }
 
 impl Victims {
@@ -91,23 +93,28 @@ impl Shared {
                 victims.push(found);
             }
         }
-        if victims.is_empty() {
+        // Also what could not be deleted before.
+        let mut doomed = std::mem::take(&mut *lock(&self.doomed));
+        if victims.is_empty() && doomed.is_empty() {
             return false;
         }
         for found in &victims {
+            *lock(&found.stream.kept_totals) = found.kept_totals;
             let kept_from = &found.stream.kept_from;
             kept_from.fetch_max(found.kept_from, Ordering::Release);
+            doomed.extend(found.segments.iter().map(|segment| {
+                let bytes = segment.disk_bytes.load(Ordering::Relaxed);
+                (segment.path.clone(), bytes)
+            }));
         }
         self.unlist(&mut ledger, &victims);
         if let Err(error) = self.store_ledger(&mut ledger) {
-            // The files stay, named by nobody, and are found again at the next start.
             tracing::error!(%error, "cannot write the journal's ledger; segments stay");
+            lock(&self.doomed).extend(doomed);
             return false;
         }
-        for found in &victims {
-            for segment in &found.segments {
-                self.discard(&segment.path, segment.disk_bytes.load(Ordering::Relaxed));
-            }
+        for (path, bytes) in doomed {
+            self.discard(&path, bytes);
         }
         if let Err(error) = again(|| self.fs.sync_dir(&self.options.dir)) {
             tracing::warn!(%error, "cannot sync the journal's folder");
@@ -117,14 +124,22 @@ impl Shared {
 
     fn victims(&self, stream: &Arc<Stream>, left: &mut Option<u64>) -> Option<Victims> {
         let covered = covered(&self.covers, stream.id.epoch, stream.id.thread);
-        let may_go = stream.shipped().min(covered);
         let sealed = stream.sealed.get().is_some();
+        // A stream that is being written keeps a segment with a record that is surely on disk, and
+        // with it the header that knows the totals.
+        let covered = if sealed {
+            covered
+        } else {
+            covered.saturating_sub(1)
+        };
+        let may_go = stream.shipped().min(covered);
         let now = self.clock.now().ticks;
         let segments = stream.segments();
         let mut found = Victims {
             stream: Arc::clone(stream),
             segments: Vec::new(),
             kept_from: stream.kept_from(),
+            kept_totals: *lock(&stream.kept_totals),
         };
         for (place, segment) in segments.iter().enumerate() {
             let later = segments.get(place + 1..).unwrap_or_default();
@@ -142,6 +157,9 @@ impl Shared {
             let bytes = segment.disk_bytes.load(Ordering::Relaxed);
             *left = left.map(|left| left.saturating_sub(bytes));
             found.kept_from = found.kept_from.max(end);
+            let next = later.iter().min_by_key(|segment| segment.first);
+            let totals = next.and_then(|segment| segment.totals);
+            found.kept_totals = totals.unwrap_or(found.kept_totals);
             found.segments.push(Arc::clone(segment));
         }
         (!found.segments.is_empty()).then_some(found)

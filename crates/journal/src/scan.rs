@@ -241,7 +241,6 @@ impl Scan {
 
     /// Zeros where the disk gives nothing.
     fn fill_by_block(&mut self, offset: u64) -> io::Result<()> {
-        self.unreadable = true;
         let mut at = offset;
         let mut rest = self.window.as_mut_slice();
         while !rest.is_empty() {
@@ -249,7 +248,10 @@ impl Scan {
             let (block, behind) = rest.split_at_mut(to_block_end.min(rest.len()));
             match read_full_at(&*self.file, block, at) {
                 Ok(_) => {}
-                Err(error) if is_bad_block(&error) => block.fill(0),
+                Err(error) if is_bad_block(&error) => {
+                    self.unreadable = true;
+                    block.fill(0);
+                }
                 Err(error) => return Err(error),
             }
             at += block.len() as u64;

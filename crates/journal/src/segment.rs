@@ -18,6 +18,8 @@ use crate::wire::SegmentHeader;
 pub(crate) const HEADER_BYTES: usize = 512;
 const MAGIC: &[u8; 8] = b"TGseg\x00\x01\n";
 const PREFIX_BYTES: usize = 16;
+/// Highest epoch that a file name may carry.
+const EPOCH_MAX: u64 = 1 << 40;
 
 /// Which segment of which stream, as its file name says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,8 +48,10 @@ impl SegmentName {
             thread: parts.next()?.parse().ok()?,
             index: parts.next()?.parse().ok()?,
         };
-        // A name that is written otherwise is not ours to touch.
-        (parts.next().is_none() && parsed.file_name() == name).then_some(parsed)
+        // A name that is written otherwise is not ours to touch, nor one of an epoch that no clock
+        // leads to: the next could not be above it.
+        let ours = parsed.epoch <= EPOCH_MAX && parsed.file_name() == name;
+        (parts.next().is_none() && ours).then_some(parsed)
     }
 }
 
@@ -99,7 +103,12 @@ mod tests {
         };
         assert_eq!(name.file_name(), "0000000007-00003-0000000012.seg");
         assert_eq!(SegmentName::parse(&name.file_name()), Some(name));
-        for foreign in ["7-3-12.seg", "a.seg", "0000000007-00003-0000000012.seg.old"] {
+        for foreign in [
+            "7-3-12.seg",
+            "a.seg",
+            "0000000007-00003-0000000012.seg.old",
+            "18446744073709551615-00003-0000000012.seg",
+        ] {
             assert_eq!(SegmentName::parse(foreign), None, "{foreign}");
         }
     }

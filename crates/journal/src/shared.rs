@@ -4,6 +4,7 @@
 //! stream's inner lock, `ledger`, `streams`, a stream's segment list.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -37,6 +38,11 @@ pub(crate) struct Shared {
     pub covers: RwLock<Vec<Cover>>,
     pub unfinished: OpenProgress,
     pub damage: DamageBook,
+    /// Segments that nobody needs and that could not be removed yet, with their bytes. Its lock is
+    /// taken last of all.
+    pub doomed: Mutex<Vec<(PathBuf, u64)>>,
+    /// Where a span that a power cut may have taken begins, until it is surely told.
+    pub lost_from: Mutex<Option<u64>>,
     /// One sync at a time.
     pub round: Mutex<()>,
     pub signal: Signal,

@@ -5,14 +5,15 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use tollgate_model::{StreamId, Ticks};
 
 use crate::Totals;
 use crate::frame::salt_of;
-use crate::layout::Piece;
+use crate::layout::{Head, Piece};
 use crate::segment::SegmentName;
+use crate::shared::lock;
 use crate::wire::{LedgerStream, TotalsMessage};
 
 /// One segment that came into use.
@@ -22,6 +23,8 @@ pub(crate) struct Segment {
     pub path: PathBuf,
     /// Sequence of its first record.
     pub first: u64,
+    /// Of all events before it, as its header has it.
+    pub totals: Option<Totals>,
     /// Bytes in use, header included.
     pub end: AtomicU64,
     /// Bytes it takes on disk.
@@ -37,6 +40,10 @@ impl Segment {
             name: piece.file.name,
             path: piece.file.path,
             first: piece.first,
+            totals: match &piece.file.head {
+                Head::Good(header) => header.totals.as_ref().map(TotalsMessage::read),
+                Head::Zero | Head::Bad => None,
+            },
             end: AtomicU64::new(end),
             disk_bytes: AtomicU64::new(end),
             last_tick: AtomicU64::new(last_tick),
@@ -63,6 +70,8 @@ pub(crate) struct Stream {
     pub shipped: AtomicU64,
     /// First sequence whose segment is kept.
     pub kept_from: AtomicU64,
+    /// Of all events before `kept_from`, while the stream has not ended.
+    pub kept_totals: Mutex<Totals>,
     pub sealed: OnceLock<Sealed>,
 }
 
@@ -75,6 +84,7 @@ impl Stream {
             written: AtomicU64::new(written),
             shipped: AtomicU64::new(0),
             kept_from: AtomicU64::new(0),
+            kept_totals: Mutex::default(),
             sealed: OnceLock::new(),
         }
     }
@@ -129,6 +139,7 @@ impl Stream {
 
     pub(crate) fn to_ledger(&self) -> LedgerStream {
         let sealed = self.sealed.get();
+        let totals = sealed.map_or_else(|| *lock(&self.kept_totals), |sealed| sealed.totals);
         LedgerStream {
             node: self.id.node.as_str().to_owned(),
             epoch: self.id.epoch,
@@ -136,9 +147,13 @@ impl Stream {
             kept_from: self.kept_from(),
             shipped: self.shipped(),
             sealed: sealed.is_some(),
-            next: if sealed.is_some() { self.written() } else { 0 },
+            next: if sealed.is_some() {
+                self.written()
+            } else {
+                self.kept_from()
+            },
             last_tick: sealed.map_or(0, |sealed| sealed.last_tick.0),
-            totals: sealed.map(|sealed| TotalsMessage::of(&sealed.totals)),
+            totals: Some(TotalsMessage::of(&totals)),
         }
     }
 }

@@ -89,11 +89,11 @@ impl LiveStream {
             inner.syncing.bytes.clear();
             // A failure meanwhile concerns later records only.
             let failed = inner.failed;
-            drop(inner);
             self.state.send_replace(SyncState {
                 synced: target,
                 failed,
             });
+            drop(inner);
             give_back_tails(shared, &full);
             return true;
         };

@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::damage::{DamageKind, DamageSpot, file_name};
-use crate::fs::{Filesystem, again, read_full_at, write_all_at};
+use crate::fs::{Filesystem, again, read_again, read_full_at, write_all_at};
 
 const MAGIC: &[u8; 8] = b"TGtwin\x01\n";
 const HEAD_BYTES: usize = 24;
@@ -77,7 +77,7 @@ impl Twin {
         let mut damage = Vec::new();
         for slot in 0..2 {
             let path = path_of(dir, name, slot);
-            let bytes = match again(|| read_copy(fs, &path)) {
+            let bytes = match read_again(|| read_copy(fs, &path)) {
                 Ok(bytes) => bytes,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(_) => Vec::new(),

@@ -11,20 +11,23 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::mount::Mount;
+use super::parts::{Picks, Renaming};
 use crate::fs::Filesystem;
 
-/// What happens to one changing operation.
+/// What happens to one operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// EIO; nothing is done.
     Io,
     /// ENOSPC; nothing is done.
     Full,
+    /// EDQUOT; nothing is done.
+    Quota,
     /// EINTR; nothing is done.
     Interrupted,
-    /// A write writes only this many bytes (at least one) and says so.
+    /// A write writes, a read reads only this many bytes (at least one) and says so.
     Short(usize),
-    /// A write writes only this many bytes and fails with EIO.
+    /// A write writes only this many bytes and fails with EIO; anything else just fails.
     Torn(usize),
     /// The process is killed: this and every later operation of the same mount fails.
     Kill,
@@ -47,7 +50,7 @@ pub(super) enum Pending {
     Length(u64),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Node {
     pub volatile: Vec<u8>,
     pub durable: Vec<u8>,
@@ -56,19 +59,26 @@ pub(super) struct Node {
     pub bad: Option<(u64, u64)>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct State {
     pub nodes: Vec<Node>,
     pub names: BTreeMap<PathBuf, usize>,
     pub durable_names: BTreeMap<PathBuf, usize>,
+    pub renamings: Vec<Renaming>,
     pub locks: HashSet<PathBuf>,
     pub mount: u64,
     pub boot: u64,
     pub operations: u64,
+    pub changes: u64,
+    /// Whether operations are neither counted nor fail.
+    pub paused: bool,
     pub faults: BTreeMap<u64, Fault>,
     pub standing: Option<Fault>,
     pub bytes_max: Option<u64>,
 }
+
+/// What a disk writes whole or not at all.
+const SECTOR_BYTES: usize = 512;
 
 /// The disk; survives the processes that mount it.
 #[derive(Debug, Clone, Default)]
@@ -78,21 +88,12 @@ pub(super) fn eio() -> io::Error {
     io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error())
 }
 
-pub(super) fn enospc() -> io::Error {
-    io::Error::from_raw_os_error(rustix::io::Errno::NOSPC.raw_os_error())
+pub(super) fn edquot() -> io::Error {
+    io::Error::from_raw_os_error(rustix::io::Errno::DQUOT.raw_os_error())
 }
 
-/// A small generator (splitmix64), so that a seed says everything.
-struct Picks(u64);
-
-impl Picks {
-    fn next(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % below.max(1)
-    }
+pub(super) fn enospc() -> io::Error {
+    io::Error::from_raw_os_error(rustix::io::Errno::NOSPC.raw_os_error())
 }
 
 fn put(bytes: &mut Vec<u8>, offset: u64, data: &[u8]) {
@@ -135,14 +136,38 @@ impl Node {
             match (keep, pending) {
                 (0, _) => {}
                 (1, Pending::Write(offset, data)) => {
-                    let part = picks.next(data.len() as u64) as usize;
-                    let data = data.get(..part).unwrap_or_default();
-                    put(&mut self.durable, offset, data);
+                    self.cut_write(offset, &data, picks);
                 }
                 (_, pending) => Self::apply(&mut self.durable, &pending),
             }
         }
         self.volatile = self.durable.clone();
+    }
+
+    /// A part of a write: its beginning, or any of its sectors.
+    fn cut_write(&mut self, offset: u64, data: &[u8], picks: &mut Picks) {
+        if picks.next(2) == 0 {
+            let part = picks.next(data.len() as u64) as usize;
+            put(
+                &mut self.durable,
+                offset,
+                data.get(..part).unwrap_or_default(),
+            );
+            return;
+        }
+        let mut at = 0;
+        while at < data.len() {
+            let sector = SECTOR_BYTES - (offset as usize + at) % SECTOR_BYTES;
+            let end = (at + sector).min(data.len());
+            if picks.next(2) == 0 {
+                put(
+                    &mut self.durable,
+                    offset + at as u64,
+                    data.get(at..end).unwrap_or_default(),
+                );
+            }
+            at = end;
+        }
     }
 }
 
@@ -178,10 +203,30 @@ impl FaultyDisk {
         for node in &mut state.nodes {
             node.cut(how, &mut picks);
         }
-        if how == PowerCut::KeepAll {
-            state.durable_names = state.names.clone();
+        let mut names = state.durable_names.clone();
+        for renaming in std::mem::take(&mut state.renamings) {
+            let keep = match how {
+                PowerCut::LoseAll => false,
+                PowerCut::KeepAll => true,
+                PowerCut::Random(_) => picks.next(2) == 0,
+            };
+            if keep {
+                renaming.apply(&mut names);
+            }
         }
-        state.names = state.durable_names.clone();
+        state.durable_names = names.clone();
+        state.names = names;
+    }
+
+    /// A disk of its own with the same content.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.state().clone())))
+    }
+
+    /// While paused, operations are neither counted nor meet faults: for looking without touching.
+    pub fn pause(&self, paused: bool) {
+        self.state().paused = paused;
     }
 
     /// How often a process was started or killed: equal values enclose one life.
@@ -190,13 +235,19 @@ impl FaultyDisk {
         self.state().mount
     }
 
-    /// Changing operations so far.
+    /// Operations so far that change something.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.state().changes
+    }
+
+    /// Operations so far, reads too.
     #[must_use]
     pub fn operations(&self) -> u64 {
         self.state().operations
     }
 
-    /// The `n`-th changing operation from now (1: the next) meets a fault.
+    /// The `n`-th operation from now (1: the next), reads too, meets a fault.
     pub fn fault_at(&self, n: u64, fault: Fault) {
         let mut state = self.state();
         let at = state.operations + n;
@@ -271,17 +322,23 @@ impl FaultyDisk {
 }
 
 impl State {
-    /// Counts a changing operation and says what happens to it.
-    pub(super) fn begin(&mut self, mount: u64) -> io::Result<Option<Fault>> {
+    /// Counts an operation and says what happens to it.
+    pub(super) fn begin(&mut self, mount: u64, changing: bool) -> io::Result<Option<Fault>> {
         if mount != self.mount {
             return Err(eio());
         }
+        if self.paused {
+            return Ok(None);
+        }
         self.operations += 1;
+        self.changes += u64::from(changing);
         let now = self.operations;
-        let fault = self.faults.remove(&now).or(self.standing);
+        let standing = self.standing.filter(|_| changing);
+        let fault = self.faults.remove(&now).or(standing);
         match fault {
             Some(Fault::Io) => Err(eio()),
             Some(Fault::Full) => Err(enospc()),
+            Some(Fault::Quota) => Err(edquot()),
             Some(Fault::Interrupted) => Err(io::ErrorKind::Interrupted.into()),
             Some(Fault::Kill) => {
                 self.mount += 1;

@@ -3,6 +3,7 @@
 
 mod faulty;
 mod mount;
+mod parts;
 mod samples;
 
 pub use faulty::{Fault, FaultyDisk, PowerCut};

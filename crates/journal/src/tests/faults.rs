@@ -46,7 +46,7 @@ fn live(bench: &Bench, told: &mut Told) {
 }
 
 /// One beyond the last entry that the journal says is on disk.
-fn synced(writer: &Writer, given: u64) -> u64 {
+pub(super) fn synced(writer: &Writer, given: u64) -> u64 {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();

@@ -17,7 +17,7 @@ fn folder(filesystem: &Arc<dyn Filesystem>) -> Folder {
 }
 
 /// A bench whose process and whose onlooker see the same disk.
-fn open_beside(bench: &Bench) -> (Journal, Arc<dyn Filesystem>) {
+pub(super) fn open_beside(bench: &Bench) -> (Journal, Arc<dyn Filesystem>) {
     let filesystem = bench.disk.mount();
     let (clock, options) = (Arc::clone(&bench.clock), bench.options.clone());
     let (journal, _) =
@@ -171,13 +171,13 @@ fn after_a_kill_it_ends_with_the_last_whole_record_and_changes_nothing() {
     drop((journal, writer));
 
     let filesystem = bench.disk.mount();
-    let operations = bench.disk.operations();
+    let operations = bench.disk.changes();
     let folder = folder(&filesystem);
     let seen = by_stream(folder.totals().unwrap());
     assert_eq!(seen[0].next, Sequence(300));
     assert_eq!(seen[0].totals.events_sum(), 300);
     assert_eq!(read_from(&folder, &stream, Sequence(0)), expected(0..300));
-    assert_eq!(bench.disk.operations(), operations, "nothing was changed");
+    assert_eq!(bench.disk.changes(), operations, "nothing was changed");
     let found = crate::inspect(&*filesystem, Path::new(DIR)).unwrap();
     assert_eq!(found.damage.torn.len(), 1, "the end is torn");
 

@@ -1,10 +1,14 @@
 //! The promises of the crate's header, on a disk that fails in every way.
 
 mod basics;
+mod beside;
 mod crashes;
 mod damage;
+mod edges;
+mod exhaustive;
 mod faults;
 mod folder;
+mod known;
 mod model;
 mod real;
 mod retention;

@@ -26,6 +26,7 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
     let fault = prop_oneof![
         Just(Fault::Io),
         Just(Fault::Full),
+        Just(Fault::Quota),
         Just(Fault::Interrupted),
         (1usize..600).prop_map(Fault::Short),
         (0usize..600).prop_map(Fault::Torn),
@@ -232,6 +233,7 @@ impl World {
         if self.life != self.bench.disk.lives() {
             return; // Killed meanwhile: the next life is checked.
         }
+        self.bench.disk.pause(true);
         let reader = journal.reader();
         for info in reader.streams() {
             assert!(
@@ -259,6 +261,7 @@ impl World {
                 assert!(there, "lost {sequence} of {id:?}, {known:?}");
             }
         }
+        self.bench.disk.pause(false);
     }
 }
 

@@ -72,8 +72,13 @@ pub(crate) struct State {
     /// Whether that start ended by closing the journal.
     #[prost(bool, tag = "5")]
     pub clean: bool,
+    /// Everything before was on disk.
     #[prost(uint64, tag = "6")]
     pub last_tick: u64,
+    /// A span that a power cut may have taken begins here (ticks), and no life since was long
+    /// enough for it to be surely told.
+    #[prost(uint64, optional, tag = "7")]
+    pub lost_from: Option<u64>,
 }
 
 /// What must outlive segments.
@@ -103,10 +108,11 @@ pub(crate) struct LedgerStream {
     /// First sequence that the platform has not confirmed.
     #[prost(uint64, tag = "5")]
     pub shipped: u64,
-    /// Whether the stream has ended; only then do the following fields hold.
+    /// Whether the stream has ended.
     #[prost(bool, tag = "6")]
     pub sealed: bool,
-    /// One beyond its last entry.
+    /// One beyond its last entry; while it has not ended, `kept_from`. The totals are of all
+    /// events before.
     #[prost(uint64, tag = "7")]
     pub next: u64,
     #[prost(uint64, tag = "8")]
