@@ -98,6 +98,8 @@ struct Between {
     old: Period,
     new: Period,
     units: u64,
+    /// Counted on the new period before the catalog was published.
+    already: u64,
 }
 
 impl Between {
@@ -214,7 +216,12 @@ impl Carrier {
                 .metering
                 .units_of_subscription(&one.subscription, from, to)
                 .await?;
-            between.push(Between { old, new, units });
+            between.push(Between {
+                old,
+                new,
+                units,
+                already: self.counted(&one.subscription, new),
+            });
         }
         Ok(between)
     }
@@ -236,7 +243,11 @@ impl Carrier {
             }
             let counted = self.counted(&one.subscription, old);
             let late = self.in_flight_before(one, old, new.start)?;
-            self.tell(&one.subscription, new, between.used(counted, late));
+            // A quota that never refuses is charged meanwhile.
+            let since = self.counted(&one.subscription, new);
+            let since = since.saturating_sub(between.already);
+            let used = between.used(counted, late).saturating_add(since);
+            self.tell(&one.subscription, new, used);
         }
         self.finish(moved).await
     }
@@ -373,6 +384,7 @@ mod tests {
             old,
             new,
             units: 70,
+            already: 0,
         };
         assert_eq!(between(day, month).used(5, 0), 75);
         assert_eq!(between(month, day).used(75, 0), 5);
