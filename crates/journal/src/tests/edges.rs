@@ -24,8 +24,6 @@ struct Known {
 #[derive(Debug, Default, Clone)]
 struct Told {
     streams: BTreeMap<StreamId, Known>,
-    /// Whether the process was killed under the run.
-    crashed: bool,
     acknowledged: usize,
     epoch: u64,
 }
@@ -139,7 +137,6 @@ fn run(bench: &Bench, faulty: bool) -> Told {
     let mut told = Told::default();
     for _ in 0..2 {
         if !live(bench, &mut told, faulty) {
-            told.crashed = true;
             return told;
         }
     }

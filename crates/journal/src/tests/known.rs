@@ -3,8 +3,8 @@
 
 use super::faults::synced;
 use super::*;
+use crate::JournalFull;
 use crate::testing::{Fault, PowerCut};
-use crate::{JournalFull, NotWritten};
 
 /// A journal killed with `count` entries appended, `synced` of them surely on disk.
 fn killed(bench: &Bench, count: u64, synced: u64) -> StreamId {
@@ -181,6 +181,7 @@ fn failed_attempts_to_write_again_take_no_disk() {
 #[test]
 fn segments_that_could_not_be_deleted_go_later() {
     let mut bench = Bench::new();
+    bench.options.segment_bytes = 16 * 1024;
     bench.options.keep_us = 0;
     let (journal, _) = bench.open();
     let mut writer = journal.writer(0).unwrap();
