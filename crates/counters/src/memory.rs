@@ -238,11 +238,9 @@ impl MemoryCounters {
     pub fn carry_quota(&self, counter: CounterId, kind: CounterKind, used: u64, now: Now) {
         let mut locked = self.shards.lock(std::iter::once(counter));
         let at = locked.clamp(now.ticks);
-        if let Some(shard) = locked.shard(counter) {
-            let quota = shard
-                .counters
-                .entry(counter)
-                .or_insert_with(|| self.blank(kind, at));
+        let group = locked.shard(counter).map(|s| s.group_or_make(counter));
+        let make = || self.blank(kind, at);
+        if let Some(quota) = group.and_then(|g| g.find_or_make(counter, make)) {
             quota.held = quota.held.max(used.saturating_sub(quota.settled));
         }
     }

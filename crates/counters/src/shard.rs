@@ -207,6 +207,11 @@ impl Locked<'_> {
         self.shard(counter)?.group(counter)
     }
 
+    /// A counter that is known, in a shard that was named when locking.
+    pub(crate) fn counter(&mut self, counter: CounterId) -> Option<&mut Counter> {
+        self.group(counter)?.find(counter)
+    }
+
     /// Moves all locked shards to one moment, no earlier than the latest any of them has seen.
     pub(crate) fn clamp(&mut self, now: Ticks) -> Ticks {
         let at = self
