@@ -12,7 +12,7 @@ use std::sync::Arc;
 use tollgate_admission::{Cost, Enforcement};
 use tollgate_counters::{GrantLog, MemoryCounters, Reservation, ReserveError, SHARDS, Totals};
 use tollgate_journal::{Journal, JournalError, Recovered};
-use tollgate_model::{Clock, DenialCode, IdGen, KeyHash, Now, Pepper};
+use tollgate_model::{Clock, DenialCode, IdGen, KeyHash, Now, Pepper, StreamId};
 
 use crate::admit::CompiledCache;
 use crate::authenticate::{Caller, Directory, check_caller};
@@ -20,7 +20,7 @@ use crate::checkpoint;
 use crate::handle::GatewayHandle;
 use crate::node::{Node, NodeParts};
 use crate::options::Options;
-use crate::recover::restore;
+use crate::recover::{Finished, restore};
 use crate::routes::RouteMatch;
 
 /// What all threads of a gateway share, without the threads.
@@ -49,7 +49,14 @@ impl Probe {
         recovered: Option<&Recovered>,
     ) -> Self {
         let counters = MemoryCounters::new();
-        let lost_at = recovered.and_then(|found| restore(&counters, found, clock.now()));
+        let lost_at = recovered.and_then(|found| {
+            let stream = StreamId {
+                node: found.node.clone(),
+                epoch: found.epoch,
+                thread: 0,
+            };
+            restore(&counters, found, &Finished::default(), &stream, clock.now())
+        });
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let node = Node::new(NodeParts {
             options: Options::new(listen, Path::new("")),

@@ -18,11 +18,9 @@ async fn with_traffic() -> App {
     let app = App::start().await;
     let now = app.clock.now().wall;
     let events: Vec<IngestedEvent> = (0..10).map(|n| call(n, now)).collect();
-    let ingest = Ingest::new(app.store.clone(), app.clock.clone());
-    ingest
-        .take(&stream(0), Sequence(0), Sequence(10), events)
-        .await
-        .unwrap();
+    let ingest = Ingest::new(app.clock.clone());
+    let batch = ingest.prepare(stream(0), Sequence(0), Sequence(10), events);
+    app.store.ingest(batch).await.unwrap();
     app
 }
 
