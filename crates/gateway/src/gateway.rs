@@ -11,16 +11,15 @@ use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::task::LocalSet;
-use tollgate_counters::MemoryCounters;
 use tollgate_journal::{Filesystem, Journal, Reader, Writer};
 use tollgate_model::{Clock, IdGen, NodeId, Pepper};
 
 use crate::checkpoint::{self, Checkpointer};
 use crate::error::StartError;
 use crate::handle::GatewayHandle;
-use crate::node::{Node, NodeParts, Stage};
+use crate::node::{Node, Stage};
 use crate::options::{CUT_TIMEOUT, LISTEN_BACKLOG, Options};
-use crate::recover::{finish_interrupted, restore};
+use crate::recover::{Begun, begin};
 use crate::worker::Worker;
 
 /// What a gateway takes from outside.
@@ -69,7 +68,7 @@ impl Gateway {
         registry: &mut Registry,
     ) -> Result<Self, StartError> {
         let threads = options.threads();
-        let (journal, mut recovered) = Journal::open(
+        let (journal, recovered) = Journal::open(
             deps.filesystem,
             options.journal.clone(),
             threads,
@@ -77,41 +76,32 @@ impl Gateway {
             Arc::clone(&deps.clock),
             deps.ids.as_ref(),
         )?;
-        deps.clock.raise_to(recovered.last_tick);
-        let counters = MemoryCounters::new();
-        let lost_at = restore(&counters, &recovered, deps.clock.now());
-        let listener = listen(options.listen).map_err(|source| StartError::Listen {
-            address: options.listen,
+        let name = recovered.node.clone();
+        let begun = begin(
+            options,
+            deps.clock,
+            deps.ids,
+            deps.pepper,
+            journal,
+            recovered,
+        )?;
+        let Begun {
+            node,
+            journal,
+            writers,
+            interrupted,
+        } = begun;
+        node.metrics.register(registry);
+        let wanted = node.options.listen;
+        let listener = listen(wanted).map_err(|source| StartError::Listen {
+            address: wanted,
             source,
         })?;
-        let address = listener.local_addr().unwrap_or(options.listen);
-        let node = Arc::new(Node::new(NodeParts {
-            options,
-            clock: deps.clock,
-            ids: deps.ids,
-            pepper: deps.pepper,
-            counters,
-            threads,
-            lost_at,
-        }));
-        node.metrics.register(registry);
-        let journal = Arc::new(journal);
-        let mut writers: Vec<Writer> = (0..threads).filter_map(|t| journal.writer(t)).collect();
-        let interrupted = writers
-            .first_mut()
-            .map_or(0, |writer| finish_interrupted(writer, &mut recovered));
-        for (position, writer) in node.positions.iter().zip(&writers) {
-            position.store(
-                writer.next_sequence().0,
-                std::sync::atomic::Ordering::Release,
-            );
-        }
-        // What counted on suspicion at this start must be known at the next.
-        checkpoint::write(&node, &journal)?;
+        let address = listener.local_addr().unwrap_or(wanted);
         let checkpointer = Checkpointer::start(&node, &journal).map_err(StartError::Thread)?;
         let (running, ended) = sync_channel(0);
         let mut gateway = Self {
-            name: recovered.node.clone(),
+            name,
             node,
             journal: Some(journal),
             checkpointer: Some(checkpointer),
@@ -238,14 +228,7 @@ impl Gateway {
         let Some(journal) = self.journal.take() else {
             return false;
         };
-        if quiet {
-            self.node.counters.return_grants();
-        }
-        let mut whole = true;
-        if let Err(error) = checkpoint::write(&self.node, &journal) {
-            tracing::error!(%error, "no last checkpoint");
-            whole = false;
-        }
+        let whole = checkpoint::write_last(&self.node, &journal, quiet);
         match Arc::try_unwrap(journal).map(Journal::close) {
             Ok(Ok(())) => whole,
             Ok(Err(error)) => {

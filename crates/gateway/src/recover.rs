@@ -1,8 +1,66 @@
 //! What a start makes of what the journal found: counters put back, broken-off exchanges recorded.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use tollgate_counters::{Checkpointed, Logged, MemoryCounters, Position};
-use tollgate_journal::{CounterChange, EVENT_ROOM_BYTES, Entry, Recovered, Writer};
-use tollgate_model::{Now, Sequence, Ticks};
+use tollgate_journal::{CounterChange, EVENT_ROOM_BYTES, Entry, Journal, Recovered, Writer};
+use tollgate_model::{Clock, IdGen, Now, Pepper, Sequence, Ticks};
+
+use crate::checkpoint;
+use crate::error::StartError;
+use crate::node::{Node, NodeParts};
+use crate::options::Options;
+
+/// A node that has taken up its past and serves nobody yet.
+pub(crate) struct Begun {
+    pub(crate) node: Arc<Node>,
+    pub(crate) journal: Arc<Journal>,
+    /// By thread.
+    pub(crate) writers: Vec<Writer>,
+    /// Exchanges that the last life left broken off, recorded now.
+    pub(crate) interrupted: usize,
+}
+
+/// Restores the counters, records what was broken off, writes the first checkpoint.
+pub(crate) fn begin(
+    options: Options,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn IdGen>,
+    pepper: Pepper,
+    journal: Journal,
+    mut recovered: Recovered,
+) -> Result<Begun, StartError> {
+    clock.raise_to(recovered.last_tick);
+    let counters = MemoryCounters::new();
+    let lost_at = restore(&counters, &recovered, clock.now());
+    let threads = options.threads();
+    let node = Arc::new(Node::new(NodeParts {
+        options,
+        clock,
+        ids,
+        pepper,
+        counters,
+        threads,
+        lost_at,
+    }));
+    let journal = Arc::new(journal);
+    let mut writers: Vec<Writer> = (0..threads).filter_map(|t| journal.writer(t)).collect();
+    let interrupted = writers
+        .first_mut()
+        .map_or(0, |writer| finish_interrupted(writer, &mut recovered));
+    for (position, writer) in node.positions.iter().zip(&writers) {
+        position.store(writer.next_sequence().0, Ordering::Release);
+    }
+    // What counted on suspicion at this start must be known at the next.
+    checkpoint::write(&node, &journal)?;
+    Ok(Begun {
+        node,
+        journal,
+        writers,
+        interrupted,
+    })
+}
 
 /// Restores the counters; the tick at which they were lost, where the journal does not tell
 /// everything.
