@@ -14,6 +14,8 @@ TOLLGATE_ATTEMPTS ?= 500000
 TOLLGATE_LOAD_SECONDS ?= 60
 TOLLGATE_LOAD_CONNECTIONS ?= 1000
 TOLLGATE_LOAD_RATE ?= 1000
+TOLLGATE_SIM_SEEDS ?= 1000
+TOLLGATE_SIM_STEPS ?= 10000
 
 .PHONY: help demo test campaign
 
@@ -41,3 +43,6 @@ campaign:
 	TOLLGATE_LOAD_RATE=$(TOLLGATE_LOAD_RATE) \
 	cargo test --release --locked --package tollgate \
 		--test exact_limits --test kill9 --test load -- --nocapture --test-threads=1
+	@TOLLGATE_SIM_SEEDS=$(TOLLGATE_SIM_SEEDS) TOLLGATE_SIM_STEPS=$(TOLLGATE_SIM_STEPS) \
+	cargo test --profile campaign --locked --package tollgate-simulator \
+		--test seeds no_seed -- --nocapture

@@ -246,7 +246,7 @@ impl World {
         let whole = gateway.stop();
         self.report.stops += 1;
         self.poll(waiting);
-        if self.disk.lives() == 0 || !whole {
+        if !whole {
             self.truth.die(Death::Kill);
         } else {
             self.truth.all_synced();

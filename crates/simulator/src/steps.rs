@@ -21,6 +21,7 @@ impl World {
     /// One step.
     pub(crate) fn act(&mut self) -> Checked {
         self.clock.advance_us(20 + self.dice.below(2_000));
+        self.truth.see(self.now());
         match self.dice.below(1_000) {
             0..440 => self.call(),
             440..790 => self.go_on(),
@@ -45,7 +46,7 @@ impl World {
 
     fn call(&mut self) -> Checked {
         let call = Call {
-            holder: self.dice.index(SUBSCRIPTIONS * 2),
+            holder: self.dice.index(self.callers),
             route: self.dice.index(ROUTES_EACH),
             address: self.dice.index(ADDRESSES),
         };

@@ -70,6 +70,8 @@ pub(crate) struct Truth {
     tallies: HashMap<Name, Tally>,
     /// Admitted or ended since everything was last known to be on disk.
     unsynced: Vec<usize>,
+    /// How many requests had been admitted by then.
+    synced: usize,
     /// In flight when the last life ended, or ended without the kernel knowing.
     orphans: Vec<usize>,
     power_cut: bool,
@@ -88,7 +90,7 @@ pub(crate) struct Truth {
 /// A window's span, and what the gateway may count it longer.
 fn spans(what: What) -> (u64, u64) {
     match what {
-        What::Window(per) => (per.span_us(), per.span_us() + per.span_us() / 60 + 1),
+        What::Window(per) => (per.span_us(), per.span_us() + per.span_us() / 60 + 10),
         What::Quota(_) => (u64::MAX, u64::MAX),
     }
 }
@@ -145,7 +147,6 @@ impl Truth {
         now: Now,
         periods: (Option<Timestamp>, Option<Timestamp>),
     ) -> Checked {
-        self.latest_wall = self.latest_wall.max(now.wall);
         if market.is_revoked(call.holder) {
             return Err(format!("{id:?} was let through with a revoked key"));
         }
@@ -244,7 +245,6 @@ impl Truth {
         now: Now,
         code: DenialCode,
     ) -> Checked {
-        self.latest_wall = self.latest_wall.max(now.wall);
         self.refused += 1;
         let revoked = market.is_revoked(call.holder);
         let fits = match code {
@@ -357,6 +357,12 @@ impl Truth {
     /// Everything written is on disk.
     pub(crate) fn all_synced(&mut self) {
         self.unsynced.clear();
+        self.synced = self.requests.len();
+    }
+
+    /// Time has passed.
+    pub(crate) fn see(&mut self, now: Now) {
+        self.latest_wall = self.latest_wall.max(now.wall);
     }
 
     /// The process or the machine is dead.
@@ -421,7 +427,8 @@ impl Truth {
                 let Some(request) = self.requests.get_mut(index) else {
                     continue;
                 };
-                if untold || durable || told(request.at) {
+                let fresh = index >= self.synced;
+                if fresh && (untold || durable || told(request.at)) {
                     Self::forget(&mut self.tallies, request);
                 }
                 let excused = !durable && (untold || told(request.ended_at));

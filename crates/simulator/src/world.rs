@@ -42,6 +42,8 @@ pub(crate) struct World {
     pub(crate) life: Option<Life>,
     pub(crate) heads: Vec<Parts>,
     pub(crate) report: Report,
+    /// Keys that call; those of the API that rather loses records than refuses are the last.
+    pub(crate) callers: usize,
     /// A power cut has happened: the journal may lack what the store has.
     pub(crate) powerless: bool,
     step: u64,
@@ -69,6 +71,7 @@ impl World {
             life: None,
             heads: heads(&market),
             report: Report::default(),
+            callers: market.holders.len() - if dice.once_in(4) { 0 } else { 2 },
             powerless: false,
             step: 0,
             trace: VecDeque::new(),
