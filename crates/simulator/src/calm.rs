@@ -190,10 +190,7 @@ impl World {
                 address: 0,
             };
             if !self.ask(call)? {
-                let full = DenialCode::JournalFull;
-                return Err(format!(
-                    "key {holder} does not pass in the calm (not {full:?}?)"
-                ));
+                return Err(format!("key {holder} does not pass in the calm"));
             }
             self.finish(0, Outcome::UpstreamError)?;
         }
