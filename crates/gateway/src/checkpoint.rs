@@ -132,6 +132,19 @@ fn run(node: &Node, journal: &Journal) {
     }
 }
 
+/// Writes the checkpoint of a stop; false where that failed. `quiet`: no thread runs any more, so
+/// that what was granted and not spent can be returned.
+pub(crate) fn write_last(node: &Node, journal: &Journal, quiet: bool) -> bool {
+    if quiet {
+        node.counters.return_grants();
+    }
+    let written = write(node, journal);
+    if let Err(error) = &written {
+        tracing::error!(%error, "no last checkpoint");
+    }
+    written.is_ok()
+}
+
 /// Writes a checkpoint of all counters.
 pub(crate) fn write(node: &Node, journal: &Journal) -> Result<(), JournalError> {
     let at = node.clock.now();

@@ -171,6 +171,12 @@ impl Connection {
         }
     }
 
+    /// What the thread wants of this connection.
+    #[cfg(feature = "testing")]
+    pub(crate) fn wanted(&self) -> Option<End> {
+        self.end.get()
+    }
+
     /// Asks to be woken when the thread wants something of this connection; tells what it wants.
     pub(crate) fn watch(&self, cx: &Context<'_>) -> Option<End> {
         let mut waker = self.waker.borrow_mut();

@@ -13,6 +13,8 @@ use tollgate_admission::{
 };
 use tollgate_counters::Reservation;
 use tollgate_journal::{Entry, Room};
+#[cfg(feature = "testing")]
+use tollgate_model::{By, Timestamp};
 use tollgate_model::{Charge, CounterKind, DenialCode, Now, Outcome, Ticks, UsageEvent};
 
 use crate::answer::Rates;
@@ -105,6 +107,16 @@ impl Exchange {
 
     pub(crate) fn traffic(&self) -> &Rc<Traffic> {
         &self.traffic
+    }
+
+    /// Starts of the periods that were charged: the subscription's and the key's.
+    #[cfg(feature = "testing")]
+    pub(crate) fn periods(&self) -> (Option<Timestamp>, Option<Timestamp>) {
+        let start = |by| self.terms.compiled.period(by, self.facts.now);
+        (
+            start(By::Subscription).map(|period| period.start),
+            start(By::Key).map(|period| period.start),
+        )
     }
 
     /// Whether the upstream may have seen the request.

@@ -11,16 +11,15 @@ use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::task::LocalSet;
-use tollgate_counters::MemoryCounters;
-use tollgate_journal::{Filesystem, Journal, Reader, Recovered, Unfinished, Writer};
-use tollgate_model::{Clock, IdGen, NodeId, Now, Pepper, Ticks};
+use tollgate_journal::{Filesystem, Journal, Reader, Unfinished, Writer};
+use tollgate_model::{Clock, IdGen, NodeId, Pepper};
 
 use crate::checkpoint::{self, Checkpointer};
 use crate::error::StartError;
 use crate::handle::GatewayHandle;
-use crate::node::{Node, NodeParts, Stage};
+use crate::node::{Node, Stage};
 use crate::options::{CUT_TIMEOUT, LISTEN_BACKLOG, Options};
-use crate::recover::{Finished, finish_interrupted, restore};
+use crate::recover::{Begun, begin};
 use crate::worker::Worker;
 
 /// What a gateway takes from outside.
@@ -78,35 +77,28 @@ impl Gateway {
             Arc::clone(&deps.clock),
             deps.ids.as_ref(),
         )?;
-        deps.clock.raise_to(recovered.last_tick);
-        let journal = Arc::new(journal);
-        let mut writers: Vec<Writer> = (0..threads).filter_map(|t| journal.writer(t)).collect();
-        let (counters, finished, lost_at) =
-            bring_back(&mut writers, &mut recovered, deps.clock.now());
-        let listener = listen(options.listen).map_err(|source| StartError::Listen {
-            address: options.listen,
-            source,
-        })?;
-        let address = listener.local_addr().unwrap_or(options.listen);
-        let node = Arc::new(Node::new(NodeParts {
+        let begun = begin(
             options,
-            clock: deps.clock,
-            ids: deps.ids,
-            pepper: deps.pepper,
-            counters,
-            threads,
-            lost_at,
-        }));
+            deps.clock,
+            deps.ids,
+            deps.pepper,
+            journal,
+            &mut recovered,
+        )?;
+        let Begun {
+            node,
+            journal,
+            writers,
+            finished,
+        } = begun;
         node.metrics.register(registry);
         node.metrics.show_start(&recovered, &finished);
-        for (position, writer) in node.positions.iter().zip(&writers) {
-            position.store(
-                writer.next_sequence().0,
-                std::sync::atomic::Ordering::Release,
-            );
-        }
-        // What counted on suspicion at this start must be known at the next.
-        checkpoint::write(&node, &journal)?;
+        let wanted = node.options.listen;
+        let listener = listen(wanted).map_err(|source| StartError::Listen {
+            address: wanted,
+            source,
+        })?;
+        let address = listener.local_addr().unwrap_or(wanted);
         let checkpointer = Checkpointer::start(&node, &journal).map_err(StartError::Thread)?;
         let (running, ended) = sync_channel(0);
         let mut gateway = Self {
@@ -250,14 +242,7 @@ impl Gateway {
         let Some(journal) = self.journal.take() else {
             return false;
         };
-        if quiet {
-            self.node.counters.return_grants();
-        }
-        let mut whole = true;
-        if let Err(error) = checkpoint::write(&self.node, &journal) {
-            tracing::error!(%error, "no last checkpoint");
-            whole = false;
-        }
+        let whole = checkpoint::write_last(&self.node, &journal, quiet);
         match Arc::try_unwrap(journal).map(Journal::close) {
             Ok(Ok(())) => whole,
             Ok(Err(error)) => {
@@ -301,21 +286,6 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(LISTEN_BACKLOG)?;
     Ok(socket.into())
-}
-
-/// Counters as the journal tells, and what of it could not be recorded yet.
-fn bring_back(
-    writers: &mut [Writer],
-    recovered: &mut Recovered,
-    now: Now,
-) -> (MemoryCounters, Finished, Option<Ticks>) {
-    let counters = MemoryCounters::new();
-    let Some(first) = writers.first_mut() else {
-        return (counters, Finished::default(), None);
-    };
-    let finished = finish_interrupted(first, recovered);
-    let lost_at = restore(&counters, recovered, &finished, first.stream(), now);
-    (counters, finished, lost_at)
 }
 
 fn run_thread<F: Future<Output = ()>>(

@@ -29,6 +29,8 @@ mod address;
 mod admit;
 mod answer;
 mod authenticate;
+#[cfg(feature = "testing")]
+pub mod by_hand;
 mod checkpoint;
 mod connection;
 mod credentials;

@@ -1,10 +1,79 @@
 //! What a start makes of what the journal found: broken-off exchanges recorded, counters put back.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use tollgate_counters::{Checkpointed, Logged, MemoryCounters, Position};
 use tollgate_journal::{
-    CounterChange, EVENT_ROOM_BYTES, Entry, Recovered, RecoveredEntry, Unfinished, Writer,
+    CounterChange, EVENT_ROOM_BYTES, Entry, Journal, Recovered, RecoveredEntry, Unfinished, Writer,
 };
-use tollgate_model::{Now, Sequence, StreamId, Ticks};
+use tollgate_model::{Clock, IdGen, Now, Pepper, Sequence, StreamId, Ticks};
+
+use crate::checkpoint;
+use crate::error::StartError;
+use crate::node::{Node, NodeParts};
+use crate::options::Options;
+
+/// A node that has taken up its past and serves nobody yet.
+pub(crate) struct Begun {
+    pub(crate) node: Arc<Node>,
+    pub(crate) journal: Arc<Journal>,
+    /// By thread.
+    pub(crate) writers: Vec<Writer>,
+    /// Exchanges that the last life left broken off.
+    pub(crate) finished: Finished,
+}
+
+/// Records what was broken off, restores the counters, writes the first checkpoint.
+pub(crate) fn begin(
+    options: Options,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn IdGen>,
+    pepper: Pepper,
+    journal: Journal,
+    recovered: &mut Recovered,
+) -> Result<Begun, StartError> {
+    clock.raise_to(recovered.last_tick);
+    let journal = Arc::new(journal);
+    let threads = options.threads();
+    let mut writers: Vec<Writer> = (0..threads).filter_map(|t| journal.writer(t)).collect();
+    let (counters, finished, lost_at) = bring_back(&mut writers, recovered, clock.now());
+    let node = Arc::new(Node::new(NodeParts {
+        options,
+        clock,
+        ids,
+        pepper,
+        counters,
+        threads,
+        lost_at,
+    }));
+    for (position, writer) in node.positions.iter().zip(&writers) {
+        position.store(writer.next_sequence().0, Ordering::Release);
+    }
+    // What counted on suspicion at this start must be known at the next.
+    checkpoint::write(&node, &journal)?;
+    Ok(Begun {
+        node,
+        journal,
+        writers,
+        finished,
+    })
+}
+
+/// Counters as the journal tells, and what of it could not be recorded yet.
+fn bring_back(
+    writers: &mut [Writer],
+    recovered: &mut Recovered,
+    now: Now,
+) -> (MemoryCounters, Finished, Option<Ticks>) {
+    let counters = MemoryCounters::new();
+    let Some(first) = writers.first_mut() else {
+        return (counters, Finished::default(), None);
+    };
+    let finished = finish_interrupted(first, recovered);
+    let lost_at = restore(&counters, recovered, &finished, first.stream(), now);
+    (counters, finished, lost_at)
+}
 
 /// Broken-off exchanges.
 #[derive(Default)]

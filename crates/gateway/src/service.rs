@@ -43,21 +43,21 @@ pub(crate) struct Visit {
 }
 
 /// Leave to forward.
-struct Admitted {
-    exchange: Rc<Exchange>,
+pub(crate) struct Admitted {
+    pub(crate) exchange: Rc<Exchange>,
     bearer_is_ours: bool,
 }
 
 /// What the gate says.
-enum Gate {
+pub(crate) enum Gate {
     Admitted(Admitted),
     /// An answer of ours that is no refusal of an API.
     Own(Response<AnswerBody>),
 }
 
 /// A refusal, and how far it is told and recorded.
-struct Refused {
-    denial: Denial,
+pub(crate) struct Refused {
+    pub(crate) denial: Denial,
     route: Option<RouteMatch>,
     caller: Caller,
     told: Option<Told>,
@@ -125,7 +125,11 @@ pub(crate) async fn serve(
 
 /// Steps 1 to 8, in their order. Nothing waits here: from looking a key up to registering its
 /// exchange no other code of the thread runs, so that no change of the key falls in between.
-fn gate(visit: &Visit, connection: &Rc<Connection>, parts: &Parts) -> Result<Gate, Box<Refused>> {
+pub(crate) fn gate(
+    visit: &Visit,
+    connection: &Rc<Connection>,
+    parts: &Parts,
+) -> Result<Gate, Box<Refused>> {
     let head = check_head(parts).map_err(Denial::malformed)?;
     let presented = presented(&parts.headers)
         .map_err(|_| Denial::malformed("The request carries two different credentials."))?;
@@ -291,7 +295,8 @@ async fn refuse(
     Ok(answer)
 }
 
-fn record(visit: &Visit, parts: &Parts, refused: &Refused) -> Recorded {
+/// Writes a refusal down, where it is to be.
+pub(crate) fn record(visit: &Visit, parts: &Parts, refused: &Refused) -> Recorded {
     let Some(route) = &refused.route else {
         return Recorded::Done;
     };

@@ -247,7 +247,7 @@ impl Worker {
     }
 
     /// Ends what is overdue, writes progress of what takes long.
-    fn look_around(&self) {
+    pub(crate) fn look_around(&self) {
         let now = self.now();
         for connection in self.all_connections() {
             if connection.is_overdue(now.ticks) {
@@ -290,7 +290,7 @@ impl Worker {
     }
 
     /// One record for each kind of refusal that was too frequent, or had no room.
-    fn write_summaries(&self) {
+    pub(crate) fn write_summaries(&self) {
         let now = self.now();
         let version = self.node.catalog.load().version();
         for ((api, code), count) in self.node.take_summaries() {
@@ -306,7 +306,7 @@ impl Worker {
         self.node.mailboxes.get(usize::from(self.thread))
     }
 
-    fn read_mailbox(&self) {
+    pub(crate) fn read_mailbox(&self) {
         self.node.turn(self.thread);
         if let Some(mailbox) = self.mailbox() {
             self.cut_keys(&mailbox.take_ended());

@@ -7,7 +7,14 @@ use serde_json::Value;
 #[test]
 fn bench_admission_measures_every_stage_and_restores_every_counter() -> anyhow::Result<()> {
     let output = Command::new(env!("CARGO_BIN_EXE_tollgate"))
-        .args(["bench", "admission", "--keys", "1000", "--decisions", "1000"])
+        .args([
+            "bench",
+            "admission",
+            "--keys",
+            "1000",
+            "--decisions",
+            "1000",
+        ])
         .arg("--json")
         .output()?;
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -25,7 +32,10 @@ fn bench_admission_measures_every_stage_and_restores_every_counter() -> anyhow::
     // A tenth of the keys with three windows each, and the quota of every subscription.
     assert_eq!(told["memory"]["counters"], 400);
     let judged = told["targets"].as_array().map_or(0, Vec::len);
-    assert_eq!(judged, 4, "memory and start are promised for a million keys");
+    assert_eq!(
+        judged, 4,
+        "memory and start are promised for a million keys"
+    );
     for target in told["targets"].as_array().into_iter().flatten() {
         assert_eq!(target["met"] == true, target["why"].is_null(), "{target}");
     }

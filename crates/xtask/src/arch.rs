@@ -58,8 +58,18 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     // Development.
     ("testkit", &["model", "store", "lifecycle"]),
+    // The simulator is the one place beside the binary where rooms are put together.
+    (
+        "simulator",
+        &[
+            "model", "gateway", "metering", "store", "journal", "testkit",
+        ],
+    ),
     ("xtask", &[]),
 ];
+
+/// Crates that are for tests only.
+const DEVELOPMENT: &[&str] = &["testkit", "simulator"];
 
 /// What tests of every crate may use in addition.
 const ALLOWED_IN_TESTS: &[&str] = &["testkit", "lifecycle", "store-sqlite"];
@@ -208,8 +218,9 @@ fn wrong_arrow(name: &str, may: Option<&[&str]>, dependency: &Dependency) -> Opt
         return Some(format!("{name} -> tollgate: nothing depends on the binary"));
     }
     let in_tests = is_for_tests(dependency);
-    if to == "testkit" && !in_tests {
-        return Some(format!("{name} -> testkit: for tests only"));
+    let is_dev = |krate: &str| DEVELOPMENT.contains(&krate);
+    if is_dev(to) && !is_dev(name) && !in_tests {
+        return Some(format!("{name} -> {to}: for tests only"));
     }
     let may = may?;
     let fine = may.contains(&to) || (in_tests && ALLOWED_IN_TESTS.contains(&to));

@@ -8,7 +8,7 @@ use tollgate_metering::Ingest;
 use tollgate_model::{
     Clock, DenialCode, EventId, KeyId, Outcome, RequestId, Sequence, Timestamp, UsageEvent,
 };
-use tollgate_store::IngestedEvent;
+use tollgate_store::{IngestedEvent, UsageStore as _};
 use tollgate_store::testing::{event, stream};
 
 use crate::app::{App, faults};

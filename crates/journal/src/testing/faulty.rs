@@ -184,6 +184,13 @@ impl FaultyDisk {
         Mount::of(self.clone(), number)
     }
 
+    /// The files as another process sees them beside the one that runs.
+    #[must_use]
+    pub fn view(&self) -> Arc<dyn Filesystem> {
+        let number = self.state().mount;
+        Mount::of(self.clone(), number)
+    }
+
     /// The process is killed: what the kernel has stays.
     pub fn kill(&self) {
         let mut state = self.state();

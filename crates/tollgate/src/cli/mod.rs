@@ -88,8 +88,11 @@ pub enum Command {
     #[command(after_help = "Example:\n  tollgate doctor --config tollgate.toml")]
     Doctor(DoctorArgs),
     /// Measure what this machine does.
-    #[command(subcommand, after_help = "Example:
-  tollgate bench admission")]
+    #[command(
+        subcommand,
+        after_help = "Example:
+  tollgate bench admission"
+    )]
     Bench(BenchCommand),
 }
 
