@@ -177,7 +177,9 @@ fn check(bench: &Bench, told: &Told, cut: bool, context: &str) {
             }
             let sure = !cut || *sequence < known.synced;
             assert!(!sure, "{context}: lost {sequence} of {id:?}");
-            let span = recovered.lost_span.expect("a loss is told");
+            let span = recovered
+                .lost_span
+                .unwrap_or_else(|| panic!("{context}: a loss is told"));
             let at = known.given[sequence].1;
             assert!(span.from.0 as u64 <= at, "{context}: lost outside the span");
         }
@@ -301,8 +303,12 @@ fn recoveries(cut: &Bench, told: &Told, n: usize, how: PowerCut) {
         let twice = on(cut, cut.disk.copy());
         twice.disk.fault_at(m as u64, Fault::Kill);
         let before = twice.disk.lives();
-        drop(twice.try_open(2));
-        if twice.disk.lives() == before + 1 {
+        let opened = twice.try_open(2);
+        let over = twice.disk.lives() == before + 1;
+        // Before it is dropped, which would close it.
+        twice.disk.kill();
+        drop(opened);
+        if over {
             return;
         }
         twice.disk.clear_faults();

@@ -260,6 +260,7 @@ fn vector_25570_a_crash_between_unlink_and_ledger_leads_to_no_crash_loop() {
             journal.reader().shipped(writer.stream(), Sequence(600));
             bench.disk.fault_at(n, Fault::Kill);
             journal.purge();
+            bench.disk.clear_faults();
             bench.disk.cut_power(PowerCut::Random(seed));
             for _ in 0..3 {
                 let (journal, recovered) = bench.open();
