@@ -19,7 +19,7 @@ use anyhow::{Context, ensure};
 use serde_json::Value;
 use tollgate_journal::{DiskFilesystem, EVENT_ROOM_BYTES, Entry, Journal, JournalOptions};
 use tollgate_metering::{
-    JournalView, LocalJournal, ReconcileOptions, ShipOptions, Shipper, reconcile,
+    FolderJournal, JournalView, LocalJournal, ReconcileOptions, ShipOptions, Shipper, reconcile,
 };
 use tollgate_model::{Clock, EventId, RequestId, UsageEvent};
 use tollgate_store::{UsageStore, testing};
@@ -238,7 +238,7 @@ async fn a_kill_within_a_system_call_leaves_everything_in_the_ledger_once() -> a
 fn pipeline(
     folder: &std::path::Path,
     events: u64,
-) -> anyhow::Result<(Arc<dyn UsageStore>, Arc<LocalJournal>, Shipper, Journal)> {
+) -> anyhow::Result<(Arc<dyn UsageStore>, Shipper, Journal)> {
     let clock = Arc::new(ManualClock::at(testing::BEGIN.plus_us(1)));
     let ids = Arc::new(SeededIds::new(1));
     let options = JournalOptions::new(folder.join("journal"));
@@ -271,21 +271,24 @@ fn pipeline(
         batch_events_max: 1,
         ..ShipOptions::default()
     };
-    let shipper = Shipper::new(source.clone(), store.clone(), clock, ids, options);
-    Ok((store, source, shipper, journal))
+    let shipper = Shipper::new(source, store.clone(), clock, ids, options);
+    Ok((store, shipper, journal))
 }
 
 /// Ships event by event while calls of the store fail at `point`; answers how often one did.
 async fn ship_while_failing(point: &str, failures: u64) -> anyhow::Result<u64> {
     let folder = tempfile::tempdir()?;
-    let (store, source, shipper, _journal) = pipeline(folder.path(), failures)?;
+    let (store, shipper, journal) = pipeline(folder.path(), failures)?;
+    // What is shipped is what is on disk.
+    journal.sync();
     fail::cfg(point, "75%return(error)").map_err(anyhow::Error::msg)?;
     let mut failed = 0;
     while shipper.pass().await.is_err() {
         failed += 1;
     }
     fail::remove(point);
-    let view: Arc<dyn JournalView> = source;
+    let found = FolderJournal::find(Arc::new(DiskFilesystem), &folder.path().join("journal"))?;
+    let view: Arc<dyn JournalView> = Arc::new(found.context("no journal")?);
     let now = testing::BEGIN.plus_us(2);
     let report = reconcile(&store, Some(view), now, &ReconcileOptions::default()).await?;
     ensure!(report.ok, "{point}: {:#?}", report.lines);
