@@ -28,13 +28,15 @@ mod reservation;
 mod restore;
 mod shard;
 mod snapshot;
+mod unrecorded;
 
 pub use addresses::ADDRESSES_APART_MAX;
 pub use grant::{GRANT_UNITS_MAX, GrantLog, GrantRefused};
-pub use memory::{MemoryCounters, QuotaUse, Totals};
+pub use memory::{MemoryCounters, Totals};
 pub use reservation::{Denied, Reservation, ReserveError};
 pub use restore::{Checkpointed, Logged, Position};
 pub use shard::SHARDS;
+pub use unrecorded::QuotaUse;
 
 #[cfg(test)]
 mod tests;

@@ -41,6 +41,7 @@ mod handle;
 mod head;
 mod headers;
 mod keys;
+mod lost;
 mod me;
 mod metrics;
 mod node;
