@@ -29,13 +29,15 @@ mod restore;
 mod shard;
 mod snapshot;
 mod sync;
+mod unrecorded;
 
 pub use addresses::ADDRESSES_APART_MAX;
 pub use grant::{GRANT_UNITS_MAX, GrantLog, GrantRefused};
-pub use memory::{MemoryCounters, QuotaUse, Totals};
+pub use memory::{MemoryCounters, Totals};
 pub use reservation::{Denied, Reservation, ReserveError};
 pub use restore::{Checkpointed, Logged, Position};
 pub use shard::SHARDS;
+pub use unrecorded::QuotaUse;
 
 #[cfg(test)]
 mod tests;

@@ -195,13 +195,13 @@ pub(crate) fn admit(
         (Err(_), JournalFull::Refuse) => return refuse(bounds, DenialCode::JournalFull, FULL),
     };
     let enforcement = match (
-        worker.node().lost_counters(&bounds.limits, visit.now),
+        worker.node().lost.holds_back(&bounds.limits, visit.now),
         api.mode,
     ) {
         (false, Mode::Enforce) => Enforcement::Enforce,
         (false, Mode::Observe) => Enforcement::Observe,
         (true, _) => match api.on_counters_lost {
-            CountersLost::Open(units) if worker.node().spend_open(units, bounds.cost) => {
+            CountersLost::Open(units) if worker.node().lost.spend_open(units, bounds.cost) => {
                 Enforcement::Off
             }
             _ => return refuse(bounds, DenialCode::CountersUnavailable, LOST),

@@ -136,7 +136,7 @@ fn weigh_limits(
     if answer.code.is_some() || api.mode == Mode::Observe {
         return told;
     }
-    if node.lost_counters(&limits, now) {
+    if node.lost.holds_back(&limits, now) {
         answer.code = Some(DenialCode::CountersUnavailable);
         return told;
     }

@@ -43,7 +43,7 @@ impl GatewayHandle {
     /// [`Self::seed_quota`] for each, and [`Self::quotas_are_known`].
     #[must_use]
     pub fn awaits_quotas(&self) -> bool {
-        self.node.awaits_quotas()
+        self.node.lost.awaits_quotas()
     }
 
     /// What the platform knows was used of a quota in a period. Never lowers what is counted here.
@@ -67,12 +67,12 @@ impl GatewayHandle {
     /// [`Self::quotas_are_ready`]: `starts` of the periods of a subscription's quota. To be asked
     /// for before a catalog is published under which they begin.
     pub fn quotas_are_unknown(&self, id: &SubscriptionId, starts: &[Timestamp]) {
-        self.node.set_unknown(&counters_of(id, starts), true);
+        self.node.lost.set_unknown(&counters_of(id, starts), true);
     }
 
     /// What these quotas had used has been told.
     pub fn quotas_are_ready(&self, id: &SubscriptionId, starts: &[Timestamp]) {
-        self.node.set_unknown(&counters_of(id, starts), false);
+        self.node.lost.set_unknown(&counters_of(id, starts), false);
     }
 
     /// At least so many units were used in a period, those counted here already among them; the
@@ -102,7 +102,7 @@ impl GatewayHandle {
 
     /// Every quota was seeded.
     pub fn quotas_are_known(&self) {
-        self.node.quotas_are_known();
+        self.node.lost.quotas_are_known();
     }
 }
 

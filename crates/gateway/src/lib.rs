@@ -43,6 +43,7 @@ mod handle;
 mod head;
 mod headers;
 mod keys;
+mod lost;
 mod me;
 mod metrics;
 mod node;

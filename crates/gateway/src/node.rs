@@ -1,25 +1,24 @@
 //! What all threads of a gateway share: counters, keys, the catalog, figures, and the few numbers
 //! that are counted per node.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tollgate_admission::{Applicable, Cost, Rule};
 use tollgate_counters::MemoryCounters;
 use tollgate_journal::SyncMode;
 use tollgate_model::{
-    ApiId, Catalog, Clock, CounterId, DenialCode, IdGen, KeyId, Now, Pepper, Sequence, Ticks,
-    Timestamp,
+    ApiId, Catalog, Clock, DenialCode, IdGen, KeyId, Now, Pepper, Sequence, Ticks, Timestamp,
 };
 
 use crate::address::network_of;
 use crate::checkpoint::Orders;
 use crate::keys::KeyTable;
+use crate::lost::LostCounters;
 use crate::metrics::Metrics;
 use crate::options::{
     ME_ADDRESSES_MAX, ME_CALLS_PER_SECOND, Options, UNKNOWN_KEY_RECORDS_PER_SECOND,
@@ -83,16 +82,6 @@ impl Mailbox {
     }
 }
 
-/// What was lost with the counters of an earlier life.
-#[derive(Debug)]
-struct Lost {
-    at: Ticks,
-    /// The platform has told what quotas had used.
-    quotas_known: AtomicBool,
-    /// Units passed on trust since.
-    open_units: AtomicU64,
-}
-
 /// Calls of one kind in the current second.
 #[derive(Debug, Default)]
 struct SecondCount {
@@ -118,10 +107,8 @@ pub(crate) struct Node {
     stage: AtomicUsize,
     /// Threads that have not ended.
     threads_running: AtomicUsize,
-    lost: Option<Lost>,
-    /// Quotas that wait for what the platform knows, because their periods were changed.
-    unknown: Mutex<HashSet<CounterId>>,
-    some_unknown: AtomicBool,
+    /// Counters of which not everything is known.
+    pub(crate) lost: LostCounters,
     /// Catalogs published so far, and by thread, how many of them it decides by at least.
     published: AtomicU64,
     turned: Vec<AtomicU64>,
@@ -151,11 +138,6 @@ pub(crate) struct NodeParts {
 impl Node {
     pub(crate) fn new(parts: NodeParts) -> Self {
         let threads = usize::from(parts.threads);
-        let lost = parts.lost_at.map(|at| Lost {
-            at,
-            quotas_known: AtomicBool::new(false),
-            open_units: AtomicU64::new(0),
-        });
         Self {
             sync: parts.options.journal.sync,
             options: parts.options,
@@ -175,9 +157,7 @@ impl Node {
                 .collect(),
             stage: AtomicUsize::new(Stage::Starting as usize),
             threads_running: AtomicUsize::new(threads),
-            lost,
-            unknown: Mutex::default(),
-            some_unknown: AtomicBool::new(false),
+            lost: LostCounters::new(parts.lost_at),
             published: AtomicU64::new(0),
             turned: std::iter::repeat_with(AtomicU64::default)
                 .take(threads)
@@ -286,73 +266,6 @@ impl Node {
     pub(crate) fn positions(&self) -> Vec<Sequence> {
         let load = |p: &AtomicU64| Sequence(p.load(Ordering::Acquire));
         self.positions.iter().map(load).collect()
-    }
-
-    /// Whether some limit's counter is one of those that were lost and not yet made good.
-    pub(crate) fn lost_counters(&self, limits: &[Applicable], now: Now) -> bool {
-        if self.some_unknown.load(Ordering::Acquire) {
-            let unknown = self.unknown.lock();
-            let waits = |l: &Applicable| {
-                matches!(l.rule, Rule::Quota { refuse_at, .. } if refuse_at.is_some())
-                    && unknown.contains(&l.counter)
-            };
-            if limits.iter().any(waits) {
-                return true;
-            }
-        }
-        let Some(lost) = &self.lost else {
-            return false;
-        };
-        limits.iter().any(|limit| match limit.rule {
-            // A sixtieth longer than the span, as windows count.
-            Rule::Window { per, .. } => {
-                now.ticks.since(lost.at) <= per.span_us() + per.span_us() / 60
-            }
-            Rule::Quota { refuse_at, .. } => {
-                refuse_at.is_some() && !lost.quotas_known.load(Ordering::Acquire)
-            }
-        })
-    }
-
-    /// These quotas wait for what the platform knows, or no longer do.
-    pub(crate) fn set_unknown(&self, counters: &[CounterId], wait: bool) {
-        let mut unknown = self.unknown.lock();
-        for counter in counters {
-            if wait {
-                unknown.insert(*counter);
-            } else {
-                unknown.remove(counter);
-            }
-        }
-        let some = !unknown.is_empty();
-        self.some_unknown.store(some, Ordering::Release);
-    }
-
-    /// Passes a call on trust, while no more than `units_max` are in all.
-    pub(crate) fn spend_open(&self, units_max: u64, cost: Cost) -> bool {
-        let Some(lost) = &self.lost else {
-            return false;
-        };
-        let cost = cost.reserved();
-        lost.open_units
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |spent| {
-                spent.checked_add(cost).filter(|sum| *sum <= units_max)
-            })
-            .is_ok()
-    }
-
-    /// Whether quotas wait for what the platform knows.
-    pub(crate) fn awaits_quotas(&self) -> bool {
-        self.lost
-            .as_ref()
-            .is_some_and(|lost| !lost.quotas_known.load(Ordering::Acquire))
-    }
-
-    /// The platform has told what quotas had used.
-    pub(crate) fn quotas_are_known(&self) {
-        if let Some(lost) = &self.lost {
-            lost.quotas_known.store(true, Ordering::Release);
-        }
     }
 
     /// Counts a new connection of an address; false when there is no room for it.
