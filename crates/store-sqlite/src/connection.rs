@@ -7,6 +7,7 @@ use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::failure::{Failure, Worked};
@@ -30,7 +31,7 @@ pub(crate) fn open_writer(path: &Path, options: &Options) -> Worked<Connection> 
     connection.execute_batch(
         "PRAGMA wal_autocheckpoint = 0;
          PRAGMA journal_size_limit = 134217728;
-         PRAGMA cache_size = -32768;",
+         PRAGMA cache_size = -65536;",
     )?;
     Ok(connection)
 }
@@ -82,6 +83,9 @@ fn open(path: &Path, busy_timeout_ms: u64) -> Worked<Connection> {
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(Duration::from_millis(busy_timeout_ms))?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+    // Plans follow from the statements alone. Otherwise SQLite prepares a statement anew whenever
+    // a parameter changes that its conditions compare with: for every bucket that is looked for.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.execute_batch(
         "PRAGMA synchronous = FULL;
          PRAGMA foreign_keys = ON;
