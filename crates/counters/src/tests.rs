@@ -7,7 +7,6 @@ mod differential;
 mod explored;
 mod oracles;
 mod restart;
-mod scratch;
 
 use tollgate_admission::{Applicable, Enforcement, Length, LimitName, Rule};
 use tollgate_model::{By, CounterId, Every, Mark, Now, Per, Period, Ticks, Timestamp};
