@@ -84,6 +84,8 @@ impl MemoryCounters {
             limits
         };
         let mut locked = self.shards.lock(limits.iter().map(|limit| limit.counter));
+        let scopes = limits.chunk_by(of_one_scope).filter_map(<[_]>::first);
+        locked.fetch(scopes.map(|limit| limit.counter));
         let at = locked.clamp(now.ticks);
         let standings = self.standings(&mut locked, limits, at);
         let fit = limits

@@ -53,6 +53,11 @@ pub(crate) struct Group(Vec<(u64, Counter)>);
 const _: () = assert!(CounterId::SCOPE_BITS <= u64::BITS + SHARD_BITS);
 
 impl Group {
+    /// Reads a little of every counter.
+    fn touch(&self) -> u64 {
+        self.0.iter().fold(0, |all, (within, _)| all ^ within)
+    }
+
     /// The counter, if it is known.
     pub(crate) fn find(&mut self, id: CounterId) -> Option<&mut Counter> {
         let wanted = id.within_scope();
@@ -210,6 +215,14 @@ impl Locked<'_> {
     /// A counter that is known, in a shard that was named when locking.
     pub(crate) fn counter(&mut self, counter: CounterId) -> Option<&mut Counter> {
         self.group(counter)?.find(counter)
+    }
+
+    /// Lets the processor fetch the counters of several scopes from memory at the same time: where
+    /// they are asked one after the other, with work in between, it waits for each in turn.
+    pub(crate) fn fetch(&mut self, scopes: impl Iterator<Item = CounterId>) {
+        for scope in scopes {
+            std::hint::black_box(self.group(scope).map_or(0, |group| group.touch()));
+        }
     }
 
     /// Moves all locked shards to one moment, no earlier than the latest any of them has seen.

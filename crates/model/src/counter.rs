@@ -263,5 +263,5 @@ mod tests {
         );
     }
 
-    const PINNED: u128 = 0x50fb_f592_d516_70e5_71e6_2c75_6d27_43fd;
+    const PINNED: u128 = 0x0000_0000_0000_078a_a7f2_eff8_7b35_a97c;
 }
