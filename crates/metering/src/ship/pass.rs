@@ -43,7 +43,10 @@ impl Shipper {
             Err(error) => {
                 // What the store has now is not known.
                 *marks = None;
-                self.status_mut(|status| status.failing = Some(error.to_string()));
+                self.status_mut(|status| {
+                    status.failures += 1;
+                    status.failing = Some(error.to_string());
+                });
             }
         }
         result
@@ -92,6 +95,7 @@ impl Shipper {
                     Ok(Taken::Stuck) => tracing::debug!(?end, "nothing can be read there yet"),
                     Ok(Taken::Conflict) => {
                         conflicts += 1;
+                        self.status_mut(|status| status.conflicts += 1);
                         if conflicts > CONFLICTS_MAX {
                             return Err(conflict().into());
                         }

@@ -7,6 +7,7 @@
 mod background;
 mod listen;
 mod seed;
+mod ship_metrics;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,7 @@ use tollgate_store_sqlite::SqliteStore;
 
 use crate::config::Config;
 use crate::pepper;
+use ship_metrics::ShipMetrics;
 
 /// Longest wait for background work to end after the gateway has drained.
 const BACKGROUND_GRACE: Duration = Duration::from_secs(15);
@@ -103,6 +105,10 @@ impl Server {
             &platform_clock,
             &ids,
         )?);
+        registry.register_collector(Box::new(ShipMetrics {
+            shipper: shipper.clone(),
+            started: clock.now().wall,
+        }));
         let api = ApiState::new(ApiParts {
             control: control.clone(),
             metering: Metering::new(store.clone(), platform_clock.clone()),
