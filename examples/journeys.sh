@@ -9,7 +9,7 @@
 # Environment:
 #   GATEWAY   where the gateway is           (http://127.0.0.1:8080)
 #   PLATFORM  where the platform is          (http://127.0.0.1:8081)
-#   TOKEN     an access token of the platform with every scope
+#   TOKEN     an access token of the platform with every scope (TOLLGATE_TOKEN where it is empty)
 #   API       the API to call                (widgets)
 #   CALL      a path of it without a scope   (/v1/widgets)
 #
@@ -21,7 +21,11 @@ GATEWAY=${GATEWAY:-http://127.0.0.1:8080}
 PLATFORM=${PLATFORM:-http://127.0.0.1:8081}
 API=${API:-widgets}
 CALL=${CALL:-/v1/widgets}
-: "${TOKEN:?set TOKEN to an access token of the platform, see the head of this script}"
+TOKEN=${TOKEN:-${TOLLGATE_TOKEN:-}}
+if [ -z "$TOKEN" ]; then
+    echo "No token: run this as TOKEN=... $0 with the token that the demo printed as 'operator'." >&2
+    exit 1
+fi
 
 work=$(mktemp -d)
 run="tour-$$-$RANDOM"
@@ -34,6 +38,12 @@ note() { printf '   %s\n' "$*"; }
 fail() {
     printf '\nSURPRISE: %s\n' "$*" >&2
     if [ -s "$work/head" ]; then cat "$work/head" "$work/body" >&2; fi
+    exit 1
+}
+
+# fail_plainly SENTENCE: what the person who runs this did not know.
+fail_plainly() {
+    printf '%s\n' "$1" >&2
     exit 1
 }
 
@@ -99,6 +109,12 @@ tidy_up() {
 trap tidy_up EXIT
 
 # --- the journeys ------------------------------------------------------------------------------
+
+platform GET /api/v1/plans
+case $status in
+    401) fail_plainly "The platform at $PLATFORM does not know this TOKEN: take the one that the running demo printed as 'operator'." ;;
+    403) fail_plainly "This TOKEN may not do what the journeys do: take one with every scope." ;;
+esac
 
 step "Somebody without a key calls the API"
 platform GET "/api/v1/apis/$API"

@@ -9,8 +9,9 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::{Map, Value};
 
-use crate::error::{ApiError, ApiResult, Code};
+use crate::error::{ApiError, ApiResult, Code, FieldError};
 use crate::state::ApiState;
+use crate::strict_json::{self, NotStrict};
 
 /// Reads the whole body.
 ///
@@ -52,16 +53,20 @@ impl FromRequest<ApiState> for JsonObject {
             let detail = "the body is empty; a JSON object is expected";
             return Err(ApiError::invalid_field("", "invalid", detail));
         }
-        match serde_json::from_slice(&bytes) {
+        match strict_json::read(&bytes) {
             Ok(Value::Object(map)) => Ok(Self(map)),
             Ok(_) => Err(ApiError::invalid_field(
                 "",
                 "wrong_type",
                 "a JSON object is expected",
             )),
-            Err(error) => {
+            Err(NotStrict::Syntax(error)) => {
                 let detail = format!("not JSON: {error}");
                 Err(ApiError::invalid_field("", "invalid", detail))
+            }
+            Err(NotStrict::Repeated(names)) => {
+                let told = |name| FieldError::new(name, "duplicate", "is given more than once");
+                Err(ApiError::invalid(names.into_iter().map(told).collect()))
             }
         }
     }

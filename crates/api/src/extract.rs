@@ -2,7 +2,8 @@
 
 use axum::extract::{FromRequestParts, Path};
 use http::request::Parts;
-use tollgate_control::Principal;
+use tollgate_control::{Actor, Principal};
+use tollgate_store::CallAttempt;
 
 use crate::error::{ApiError, ApiResult, Code};
 
@@ -23,18 +24,18 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     }
 }
 
-/// Who calls, proven by the guard.
-pub struct By(pub Principal);
+/// Who calls, proven by the guard, and under which idempotency key.
+pub struct By(pub Actor);
 
 impl<S: Send + Sync> FromRequestParts<S> for By {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> ApiResult<Self> {
-        parts
-            .extensions
-            .get::<Principal>()
-            .cloned()
-            .map(Self)
-            .ok_or_else(ApiError::unauthenticated)
+        let principal = parts.extensions.get::<Principal>();
+        let principal = principal.ok_or_else(ApiError::unauthenticated)?;
+        Ok(Self(Actor {
+            call: parts.extensions.get::<CallAttempt>().copied(),
+            ..Actor::from(principal)
+        }))
     }
 }

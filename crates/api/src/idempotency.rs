@@ -1,11 +1,21 @@
 //! `Idempotency-Key`: a POST that is sent again is answered again, not done again.
 //!
 //! **Invariants.** A key names one request of one token: another body or call under it is refused,
-//! a repeat while the first still runs too. Answers may hold a secret that is shown once, so they
-//! are kept in memory only, bounded in number, bytes and age, and do not survive a restart. Only
-//! answers of done work (2xx) are kept: what was refused changed nothing and may be tried again.
-//! When there is no room the oldest answer is forgotten; when all room is taken by running calls,
-//! further ones with a key are refused with 503.
+//! a repeat while the first still runs too. The store remembers every such call for 24 h: claimed
+//! before it acts, done in the transaction of its act, answered after it. So a call acts at most
+//! once whenever the process is killed:
+//!
+//! | killed | the store knows | a repeat |
+//! |---|---|---|
+//! | before the act | a claim | is carried out |
+//! | between act and answer | done, and what was done | 409 `idempotency_answer_lost`, which says it |
+//! | after the answer | the answer | gets the answer |
+//!
+//! Answers that show a secret once ([`ShownOnce`]) are kept in memory alone, which makes the
+//! third case the second for them. Only answers of done work (2xx) are kept: what was refused
+//! changed nothing and may be tried again. In memory the oldest answer is forgotten when there is
+//! no room, because the store has it; when the store has no room, or all room here is taken by
+//! running calls, further calls with a key are refused with 503.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,14 +26,17 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, LOCATION};
+use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt;
 use sha2::{Digest, Sha256};
 use tollgate_control::Principal;
 use tollgate_model::Timestamp;
+use tollgate_store::{CallAttempt, CallClaim, CallDone, CallId, Claimed, SavedAnswer, StoreResult};
 
 use crate::body::read_bytes;
 use crate::error::{ApiError, ApiResult, Code};
+use crate::redact;
 use crate::state::ApiState;
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -34,6 +47,10 @@ const AGE_MAX_US: i64 = 24 * 3_600 * 1_000_000;
 /// One token's key.
 type Name = (String, String);
 type Fingerprint = [u8; 32];
+
+/// Marks an answer that holds a secret which is shown once: it is never written to the store.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ShownOnce;
 
 /// An answer as it was given.
 #[derive(Clone)]
@@ -103,10 +120,7 @@ impl Replays {
                 return Ok(Begin::Replay(answer.clone()));
             }
             Some(_) => {
-                return Err(ApiError::new(
-                    Code::IDEMPOTENCY_MISMATCH,
-                    "this Idempotency-Key was used for another request",
-                ));
+                return Err(mismatch());
             }
             None => {}
         }
@@ -194,34 +208,137 @@ async fn run(state: &ApiState, request: Request, next: Next) -> ApiResult<Respon
     else {
         return Ok(next.run(request).await);
     };
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let body = read_bytes(state, body).await?;
-    let of = fingerprint(&parts.uri.to_string(), &body);
+    let of = fingerprint(&[parts.uri.to_string().as_bytes(), &body]);
     let now = state.clock().now().wall;
+    let attempt = CallAttempt {
+        call: CallId(fingerprint(&[owner.as_bytes(), key.as_bytes()])),
+        attempt: state.ids().uuid(now),
+    };
     let running = match state.replays().begin((owner, key), of, now)? {
         Begin::Replay(answer) => return Ok(replay(answer)),
         Begin::Run(running) => running,
     };
-    let request = Request::from_parts(parts, Body::from(body));
-    let response = next.run(request).await;
+    if let Some(answer) = claim(state, attempt, of, now).await? {
+        return Ok(replay(answer));
+    }
+    let target = redact::target(&parts.uri);
+    parts.extensions.insert(attempt);
+    let response = next.run(Request::from_parts(parts, Body::from(body))).await;
     if !response.status().is_success() {
+        note(state.store().release_call(attempt).await);
         return Ok(response);
     }
     let (parts, body) = response.into_parts();
     let body = body.collect().await.map_err(ApiError::internal)?.to_bytes();
-    let mut headers = HeaderMap::new();
-    for name in KEPT_HEADERS {
-        if let Some(value) = parts.headers.get(&name) {
-            headers.insert(name, value.clone());
-        }
-    }
-    let answer = Answer {
-        status: parts.status,
-        headers,
-        body: body.clone(),
+    let answer = Answer::of(&parts, &body);
+    let keeps = parts.extensions.get::<ShownOnce>().is_none()
+        && body.len() <= state.options().answer_bytes_max;
+    let done = CallDone {
+        attempt,
+        did: format!("POST {target}"),
     };
+    let saved = keeps.then(|| answer.to_saved());
+    note(state.store().finish_call(done, saved).await);
     running.keep(answer, now);
     Ok(Response::from_parts(parts, Body::from(body)))
+}
+
+/// Claims the call in the store; the answer when it was given before.
+async fn claim(
+    state: &ApiState,
+    attempt: CallAttempt,
+    of: Fingerprint,
+    now: Timestamp,
+) -> ApiResult<Option<Answer>> {
+    let claim = CallClaim {
+        attempt,
+        of,
+        at: now,
+        forget_before: now.plus_us(-AGE_MAX_US),
+        calls_max: state.options().calls_max,
+        bytes_max: state.options().answers_bytes_max,
+    };
+    match state.store().claim_call(claim).await? {
+        Claimed::Granted => Ok(None),
+        Claimed::Answered(saved) => Ok(Some(Answer::of_saved(saved)?)),
+        Claimed::OtherRequest => Err(mismatch()),
+        Claimed::Done { did } => Err(ApiError::new(
+            Code::IDEMPOTENCY_ANSWER_LOST,
+            format!(
+                "the first call with this Idempotency-Key did: {did}; its answer is not kept. Read \
+                 what is there now; a secret that was shown in the answer is gone: revoke that key \
+                 and make another under another Idempotency-Key"
+            ),
+        )),
+        Claimed::Full => Err(ApiError::new(
+            Code::UNAVAILABLE,
+            "too many calls with an Idempotency-Key in the last 24 h",
+        )),
+    }
+}
+
+/// The act stands, whatever becomes of its answer: a failure here is for the log. The claim then
+/// says what was done, and one that did nothing is taken over by the next attempt.
+fn note(kept: StoreResult<()>) {
+    if let Err(error) = kept {
+        tracing::warn!(%error, "the end of a call with an Idempotency-Key was not noted");
+    }
+}
+
+fn mismatch() -> ApiError {
+    ApiError::new(
+        Code::IDEMPOTENCY_MISMATCH,
+        "this Idempotency-Key was used for another request",
+    )
+}
+
+impl Answer {
+    fn of(parts: &Parts, body: &Bytes) -> Self {
+        let mut headers = HeaderMap::new();
+        for name in KEPT_HEADERS {
+            if let Some(value) = parts.headers.get(&name) {
+                headers.insert(name, value.clone());
+            }
+        }
+        Self {
+            status: parts.status,
+            headers,
+            body: body.clone(),
+        }
+    }
+
+    fn to_saved(&self) -> SavedAnswer {
+        let header = |name| {
+            let value = self.headers.get(name)?.to_str().ok()?;
+            Some(value.to_owned())
+        };
+        SavedAnswer {
+            status: self.status.as_u16(),
+            content_type: header(CONTENT_TYPE),
+            location: header(LOCATION),
+            body: self.body.to_vec(),
+        }
+    }
+
+    fn of_saved(saved: SavedAnswer) -> ApiResult<Self> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            (CONTENT_TYPE, saved.content_type),
+            (LOCATION, saved.location),
+        ] {
+            if let Some(value) = value {
+                let value = HeaderValue::try_from(value).map_err(ApiError::internal)?;
+                headers.insert(name, value);
+            }
+        }
+        Ok(Self {
+            status: StatusCode::from_u16(saved.status).map_err(ApiError::internal)?,
+            headers,
+            body: saved.body.into(),
+        })
+    }
 }
 
 fn read_key(headers: &HeaderMap) -> ApiResult<String> {
@@ -243,11 +360,13 @@ fn read_key(headers: &HeaderMap) -> ApiResult<String> {
     }
 }
 
-fn fingerprint(target: &str, body: &[u8]) -> Fingerprint {
+/// A digest that no other list of parts has.
+fn fingerprint(parts: &[&[u8]]) -> Fingerprint {
     let mut hash = Sha256::new();
-    hash.update((target.len() as u64).to_be_bytes());
-    hash.update(target.as_bytes());
-    hash.update(body);
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
     hash.finalize().into()
 }
 

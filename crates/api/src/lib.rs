@@ -30,6 +30,7 @@ mod query;
 mod redact;
 mod routes;
 mod state;
+mod strict_json;
 
 use std::sync::Arc;
 

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 use tollgate_model::{SubscriptionId, Timestamp};
-use tollgate_store::{AuditEntry, CatalogChange, Effects, ObjectChange, ObjectKind};
+use tollgate_store::{AuditEntry, CatalogChange, ObjectChange, ObjectKind};
 
+use crate::Actor;
 use crate::declared::{Fault, ObjectKey, check_references};
 use crate::document::{Problem, path_text};
 use crate::entry::{Entries, Entry};
@@ -19,17 +20,17 @@ pub(crate) struct Change {
     pub after: Entries,
     steps: Vec<ObjectChange>,
     audit: Vec<AuditEntry>,
-    actor: String,
+    actor: Actor,
     now: Timestamp,
 }
 
 impl Change {
-    pub fn new(entries: &Entries, actor: &str, now: Timestamp) -> Self {
+    pub fn new(entries: &Entries, actor: impl Into<Actor>, now: Timestamp) -> Self {
         Self {
             after: entries.clone(),
             steps: Vec::new(),
             audit: Vec::new(),
-            actor: actor.to_owned(),
+            actor: actor.into(),
             now,
         }
     }
@@ -55,7 +56,7 @@ impl Change {
     fn note(&mut self, key: &ObjectKey, act: &str, detail: &Json) {
         self.audit.push(AuditEntry {
             at: self.now,
-            actor: self.actor.clone(),
+            actor: self.actor.name.clone(),
             action: format!("{}.{act}", key.kind.as_str()),
             subject: key.id.to_string(),
             detail: detail.to_string(),
@@ -89,9 +90,7 @@ impl Change {
         CatalogChange {
             expected_version,
             changes: self.steps.clone(),
-            effects: Effects {
-                audit: self.audit.clone(),
-            },
+            effects: self.actor.effects(self.audit.clone()),
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use tollgate_store::{StoreError, StoreErrorKind};
+use tollgate_store::{Entity, StoreError, StoreErrorKind};
 
 use crate::document::{Problem, ProblemCode};
 
@@ -61,7 +61,7 @@ impl ControlError {
 
     /// Whether the store says that what was decided on has moved.
     pub(crate) fn is_store_conflict(error: &StoreError) -> bool {
-        error.kind == StoreErrorKind::Conflict
+        error.kind == StoreErrorKind::Conflict && error.entity != Entity::Call
     }
 }
 

@@ -11,6 +11,7 @@
 //!
 //! **Does not own** SQL, HTTP, statuses, decisions on requests, or usage.
 
+mod actor;
 mod apply;
 mod change;
 pub mod declared;
@@ -25,6 +26,7 @@ mod service;
 mod testing;
 mod tokens;
 
+pub use actor::Actor;
 pub use apply::{AppliedChange, ApplyOptions, ApplyReport, FieldChange, check_catalog};
 pub use declared::{EXAMPLE_CATALOG, Object, ObjectKey};
 pub use document::{Problem, ProblemCode};

@@ -152,6 +152,6 @@ pub fn options(prune: bool) -> ApplyOptions {
     ApplyOptions {
         prune,
         dry_run: false,
-        actor: "test".to_owned(),
+        actor: "test".into(),
     }
 }

@@ -1,6 +1,7 @@
 //! What stands in a journal, and what is summed up over it.
 
-use tollgate_model::{Charge, Mark, Outcome, UsageEvent};
+pub use tollgate_model::OutcomeTotals as Totals;
+use tollgate_model::{Charge, Mark, UsageEvent};
 
 /// One entry of a stream.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,47 +23,4 @@ pub enum Entry {
         /// What its counters were charged at admission.
         charges: Vec<Charge>,
     },
-}
-
-/// Count of events and sum of units, by outcome in the order of [`Outcome::ALL`]. Kept after the
-/// events themselves are deleted, so that the ledger can be proved whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Totals {
-    /// Events (a summary record counts once).
-    pub events: [u64; Outcome::ALL.len()],
-    /// Units.
-    pub units: [u64; Outcome::ALL.len()],
-}
-
-impl Totals {
-    /// Adds one event.
-    pub fn add(&mut self, outcome: Outcome, units: u64) {
-        let place = Outcome::ALL.iter().position(|o| *o == outcome).unwrap_or(0);
-        if let (Some(events), Some(sum)) = (self.events.get_mut(place), self.units.get_mut(place)) {
-            *events = events.saturating_add(1);
-            *sum = sum.saturating_add(units);
-        }
-    }
-
-    /// Adds other totals.
-    pub fn merge(&mut self, other: &Self) {
-        for (mine, theirs) in self.events.iter_mut().zip(other.events) {
-            *mine = mine.saturating_add(theirs);
-        }
-        for (mine, theirs) in self.units.iter_mut().zip(other.units) {
-            *mine = mine.saturating_add(theirs);
-        }
-    }
-
-    /// Events of every outcome.
-    #[must_use]
-    pub fn events_sum(&self) -> u64 {
-        self.events.iter().sum()
-    }
-
-    /// Units of every outcome.
-    #[must_use]
-    pub fn units_sum(&self) -> u64 {
-        self.units.iter().sum()
-    }
 }

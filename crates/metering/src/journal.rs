@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tollgate_journal::{Entry, Filesystem, Folder, Range, ReadError, Reader};
 use tollgate_model::{NodeId, Sequence, StreamId};
-use tollgate_store::{IngestedEvent, OutcomeTotals};
+use tollgate_store::IngestedEvent;
 
 use crate::{
     BatchSource, Changed, CheckpointView, Chunk, JournalView, SourceError, StreamEnd, StreamTotals,
@@ -160,10 +160,7 @@ fn read_through(
 fn sum_of(streams: Vec<tollgate_journal::StreamTotals>) -> StreamTotals {
     let mut answer = StreamTotals::default();
     for of_stream in streams {
-        answer.totals.merge(&OutcomeTotals {
-            events: of_stream.totals.events,
-            units: of_stream.totals.units,
-        });
+        answer.totals.merge(&of_stream.totals);
         match of_stream.id {
             Some(stream) => answer.streams.push(StreamEnd {
                 stream,

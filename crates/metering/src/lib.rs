@@ -40,5 +40,5 @@ pub use reconcile::{
 };
 pub use retain::MinuteRetention;
 pub use service::{Metering, UsageTotals};
-pub use ship::{ShipOptions, ShipStatus, Shipper};
+pub use ship::{ShipLag, ShipOptions, ShipStatus, Shipper};
 pub use source::{BatchSource, Changed, Chunk, SourceError, StreamEnd};

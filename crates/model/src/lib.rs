@@ -28,6 +28,7 @@ mod sketch;
 mod subscription;
 mod time;
 mod token;
+mod totals;
 mod usage;
 
 pub use api::{
@@ -55,4 +56,5 @@ pub use sketch::{HISTOGRAM_EDGES_MS, LatencySketch};
 pub use subscription::{Organization, Subscription, SubscriptionState};
 pub use time::{Ticks, TimeError, Timestamp, parse_duration_us};
 pub use token::{AccessToken, TokenHash};
+pub use totals::OutcomeTotals;
 pub use usage::{BucketKey, Counts, Family, Grain, UsageBucket};

@@ -9,6 +9,7 @@ use tollgate_store::{
 };
 
 use crate::SqliteStore;
+use crate::calls::mark_done;
 use crate::columns::first_count;
 use crate::failure::{Failure, Worked};
 use crate::queue::Lane;
@@ -23,6 +24,9 @@ pub(crate) fn read_number(connection: &Connection) -> Worked<u64> {
 
 /// Writes what commits with a change and raises the catalog's number; the answer is the new one.
 pub(crate) fn commit_effects(transaction: &Transaction<'_>, effects: &Effects) -> Worked<u64> {
+    if let Some(done) = &effects.call {
+        mark_done(transaction, done)?;
+    }
     let mut add = transaction.prepare_cached(sql::catalog::ADD_AUDIT)?;
     for entry in &effects.audit {
         add.execute((

@@ -13,6 +13,8 @@ pub(crate) enum Failure {
     Sql(SqlError),
     /// A port's rule refused.
     Refused(StoreErrorKind, &'static str),
+    /// A later attempt at the same call has taken over.
+    Superseded,
     /// What was read is not what this adapter writes.
     Unreadable(&'static str),
     /// The database is not one that this version can work on.
@@ -33,6 +35,11 @@ impl Failure {
         match self {
             Self::Sql(error) => StoreError::caused(kind_of(&error), entity, error),
             Self::Refused(kind, why) => StoreError::caused(kind, entity, why),
+            Self::Superseded => StoreError::caused(
+                StoreErrorKind::Conflict,
+                Entity::Call,
+                "a later attempt at the same call has taken over",
+            ),
             Self::Unreadable(what) => {
                 let why = format!("unreadable {what}");
                 StoreError::caused(StoreErrorKind::Corrupt, entity, why)

@@ -12,6 +12,7 @@
 //! **Does not own** rules, times or ids: it keeps what it is given. A second process may use the
 //! same file; each waits for the other's lock for a bounded time, then answers `Unavailable`.
 
+mod calls;
 mod catalog;
 mod columns;
 mod connection;

@@ -16,10 +16,16 @@ pub(crate) struct Migration {
 }
 
 /// Every step, in order. Applied steps never change; what is to change comes as a new one.
-pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
-    name: "begin",
-    text: include_str!("../migrations/0001_begin.sql"),
-}];
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    Migration {
+        name: "begin",
+        text: include_str!("../migrations/0001_begin.sql"),
+    },
+    Migration {
+        name: "calls",
+        text: include_str!("../migrations/0002_calls.sql"),
+    },
+];
 
 /// Applies what is missing. Safe beside another process that does the same.
 pub(crate) fn migrate(connection: &mut Connection) -> Worked<()> {

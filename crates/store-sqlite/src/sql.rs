@@ -34,6 +34,17 @@ pub(crate) mod keys {
     pub(crate) const UPDATE_KEY: &str = include_str!("../queries/keys/update_key.sql");
 }
 
+/// Calls under an idempotency key.
+pub(crate) mod calls {
+    pub(crate) const COUNT_CALLS: &str = include_str!("../queries/calls/count_calls.sql");
+    pub(crate) const FIND_CALL: &str = include_str!("../queries/calls/find_call.sql");
+    pub(crate) const FORGET_CALLS: &str = include_str!("../queries/calls/forget_calls.sql");
+    pub(crate) const MARK_DONE: &str = include_str!("../queries/calls/mark_done.sql");
+    pub(crate) const PUT_ANSWER: &str = include_str!("../queries/calls/put_answer.sql");
+    pub(crate) const PUT_CALL: &str = include_str!("../queries/calls/put_call.sql");
+    pub(crate) const RELEASE_CALL: &str = include_str!("../queries/calls/release_call.sql");
+}
+
 /// Access tokens.
 pub(crate) mod tokens {
     pub(crate) const FIND_TOKEN: &str = include_str!("../queries/tokens/find_token.sql");

@@ -4,6 +4,7 @@
 use async_trait::async_trait;
 use tollgate_model::{Managed, OrganizationId, Timestamp};
 
+use crate::CallDone;
 use crate::StoreResult;
 
 /// The kind of a catalog object.
@@ -112,6 +113,9 @@ pub struct AuditEntry {
 pub struct Effects {
     /// What to write into the audit trail.
     pub audit: Vec<AuditEntry>,
+    /// The call under an idempotency key that is done by this. When its claim is no longer its
+    /// attempt's, the whole change is refused: `Conflict` about [`Entity::Call`](crate::Entity).
+    pub call: Option<CallDone>,
 }
 
 /// Changes decided on one number of the catalog.

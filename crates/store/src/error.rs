@@ -31,6 +31,8 @@ pub enum Entity {
     Token,
     /// Usage records and buckets.
     Usage,
+    /// A call under an idempotency key.
+    Call,
     /// A setting.
     Setting,
     /// The database as a whole.

@@ -9,6 +9,7 @@
 //!
 //! **Does not own** rules: rooms load, decide, then submit a command.
 
+mod calls;
 mod catalog;
 pub mod conformance;
 mod cursor;
@@ -20,6 +21,7 @@ pub mod testing;
 mod tokens;
 mod usage;
 
+pub use calls::{CallAttempt, CallClaim, CallDone, CallId, CallStore, Claimed, SavedAnswer};
 pub use catalog::{
     AuditEntry, CatalogChange, CatalogObject, CatalogStore, Effects, ObjectChange, ObjectKind,
     StoredCatalog,
@@ -30,15 +32,19 @@ pub use keys::{KeyFilter, KeyStore, KeyWrite, VersionedKey};
 pub use memory::MemoryStore;
 pub use settings::SettingsStore;
 pub use tokens::TokenStore;
+pub use tollgate_model::OutcomeTotals;
 pub use usage::{
-    BucketQuery, HighWaterMark, IngestBatch, IngestedEvent, LedgerTotals, OutcomeTotals,
-    PeriodScope, PeriodUnits, RecordOrder, RecordQuery, UsageRecord, UsageStore,
+    BucketQuery, HighWaterMark, IngestBatch, IngestedEvent, LedgerTotals, PeriodScope, PeriodUnits,
+    RecordOrder, RecordQuery, UsageRecord, UsageStore,
 };
 
 /// Everything that a platform keeps.
-pub trait Store: CatalogStore + KeyStore + TokenStore + UsageStore + SettingsStore {}
+pub trait Store:
+    CallStore + CatalogStore + KeyStore + TokenStore + UsageStore + SettingsStore
+{
+}
 
-impl<T: CatalogStore + KeyStore + TokenStore + UsageStore + SettingsStore> Store for T {}
+impl<T: CallStore + CatalogStore + KeyStore + TokenStore + UsageStore + SettingsStore> Store for T {}
 
 /// Most items of a page; a larger `limit` is taken as this, 0 as 1.
 pub const PAGE_ITEMS_MAX: u32 = 1_000;

@@ -150,6 +150,7 @@ pub fn effects(action: &str, subject: &str) -> Effects {
             subject: subject.to_owned(),
             detail: "{\"by\":\"test\"}".to_owned(),
         }],
+        call: None,
     }
 }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tollgate_model::{
-    ApiId, EventId, Family, Grain, KeyId, NodeId, OrganizationId, Outcome, PlanId, Sequence,
-    StreamId, SubscriptionId, Timestamp, UsageBucket, UsageEvent,
+    ApiId, EventId, Family, Grain, KeyId, NodeId, OrganizationId, Outcome, OutcomeTotals, PlanId,
+    Sequence, StreamId, SubscriptionId, Timestamp, UsageBucket, UsageEvent,
 };
 
 use crate::{Page, StoreResult};
@@ -48,36 +48,6 @@ pub struct HighWaterMark {
     pub next: Sequence,
     /// Totals of all events taken in from the stream, for reconciling.
     pub totals: OutcomeTotals,
-}
-
-/// Count of events and sum of units, by outcome; the order is that of [`Outcome::ALL`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct OutcomeTotals {
-    /// Events (a summary record counts once here).
-    pub events: [u64; Outcome::ALL.len()],
-    /// Units.
-    pub units: [u64; Outcome::ALL.len()],
-}
-
-impl OutcomeTotals {
-    /// Adds one event.
-    pub fn add(&mut self, outcome: Outcome, units: u64) {
-        let place = Outcome::ALL.iter().position(|o| *o == outcome).unwrap_or(0);
-        if let (Some(events), Some(sum)) = (self.events.get_mut(place), self.units.get_mut(place)) {
-            *events += 1;
-            *sum = sum.saturating_add(units);
-        }
-    }
-
-    /// Adds other totals.
-    pub fn merge(&mut self, other: &Self) {
-        for (mine, theirs) in self.events.iter_mut().zip(other.events) {
-            *mine += theirs;
-        }
-        for (mine, theirs) in self.units.iter_mut().zip(other.units) {
-            *mine = mine.saturating_add(theirs);
-        }
-    }
 }
 
 /// Whose quota a period belongs to.

@@ -97,13 +97,10 @@ impl Platform {
                 .header("content-type", "application/toml")
                 .body(text),
         };
-        let answer = request.send().await.with_context(|| {
-            format!(
-                "the platform at {} does not answer; is `tollgate serve` running there? \
-                 (--url or --config names another address)",
-                self.url
-            )
-        })?;
+        let answer = request
+            .send()
+            .await
+            .map_err(|error| self.unreachable(error))?;
         let status = answer.status();
         let text = answer
             .text()
@@ -116,13 +113,43 @@ impl Platform {
             return serde_json::from_str(&text).context("the platform's answer is not JSON");
         }
         let status = status.as_u16();
-        Err(Refused {
-            status,
-            words: refusal(status, &text),
-        }
-        .into())
+        let token = match (&self.token, status) {
+            (_, s) if s != 401 => None,
+            (None, _) => Some(NO_TOKEN),
+            (Some(_), _) => Some(WRONG_TOKEN),
+        };
+        let words = match token {
+            Some(words) => format!("{words}\n{MAKE_TOKEN}"),
+            None => refusal(status, &text),
+        };
+        Err(Refused { status, words }.into())
+    }
+
+    fn unreachable(&self, error: reqwest::Error) -> anyhow::Error {
+        let url = &self.url;
+        let words = if error.is_timeout() {
+            let seconds = ANSWER_TIMEOUT.as_secs();
+            format!(
+                "the platform at {url} took the connection and did not answer within {seconds} s; \
+                 `tollgate doctor` and its log say what it waits for"
+            )
+        } else if error.is_connect() {
+            format!(
+                "nothing answers at {url}; is `tollgate serve` or `tollgate demo` running there? \
+                 (--url or --config names another address)"
+            )
+        } else {
+            format!("what listens at {url} is not the platform, or broke off its answer")
+        };
+        anyhow::Error::new(error).context(words)
     }
 }
+
+const NO_TOKEN: &str = "no token was given, and the platform answers nobody without one (401)";
+const WRONG_TOKEN: &str = "the platform does not know this token: it is mistyped, has expired, or \
+     belongs to another installation (401)";
+const MAKE_TOKEN: &str = "Give one with --token or TOLLGATE_TOKEN; \
+     `tollgate admin token create --scope admin --config FILE` makes one.";
 
 /// The platform answered, and refused.
 #[derive(Debug, thiserror::Error)]
@@ -145,12 +172,6 @@ fn refusal(status: u16, text: &str) -> String {
             .unwrap_or_default()
     };
     let mut words = format!("{} ({status} {})", field("detail"), field("code"));
-    if status == 401 {
-        words.push_str(
-            "\nGive a token with --token or TOLLGATE_TOKEN; \
-             `tollgate admin token create --scope admin --config FILE` makes one.",
-        );
-    }
     if field("code") == "api_not_found" {
         words.push_str("\nThis looks like the gateway; the platform is usually on port 8081.");
     }

@@ -42,6 +42,12 @@ fn ignore_closed_pipe(written: std::io::Result<()>) -> anyhow::Result<()> {
 /// # Errors
 /// As [`fn@line`].
 pub fn table(headers: &[&str], rows: Vec<Vec<String>>) -> anyhow::Result<()> {
+    line(render(headers, rows))
+}
+
+/// What [`table`] prints.
+#[must_use]
+pub fn render(headers: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)
@@ -64,7 +70,30 @@ pub fn table(headers: &[&str], rows: Vec<Vec<String>>) -> anyhow::Result<()> {
     for row in rows {
         table.add_row(row.iter().enumerate().map(|(n, text)| cell(n, text)));
     }
-    line(table.trim_fmt())
+    table.trim_fmt()
+}
+
+/// An instant without a fraction of zeros.
+#[must_use]
+pub fn instant(text: &str) -> String {
+    match text.strip_suffix(".000000Z") {
+        Some(whole) => format!("{whole}Z"),
+        None => text.to_owned(),
+    }
+}
+
+/// At most so many characters; what is longer ends in `…`.
+#[must_use]
+pub fn cut(text: &str, characters_max: usize) -> String {
+    if text.chars().count() <= characters_max {
+        return text.to_owned();
+    }
+    let mut cut: String = text
+        .chars()
+        .take(characters_max.saturating_sub(1))
+        .collect();
+    cut.push('…');
+    cut
 }
 
 /// A JSON value as a table shows it: text without quotes, nothing for null.

@@ -43,5 +43,23 @@ async fn the_journeys_script_walks_to_its_end() -> anyhow::Result<()> {
         assert!(output.status.success(), "{said}\n{errors}");
         assert!(said.contains("every step went as told"), "{said}");
     }
+    for (token, sentence) in [
+        ("", "No token: "),
+        ("not-a-token", "does not know this TOKEN"),
+    ] {
+        let output = Command::new("bash")
+            .arg(&script)
+            .env_remove("TOLLGATE_TOKEN")
+            .env("GATEWAY", format!("http://{}", binary.gateway()))
+            .env("PLATFORM", format!("http://{}", binary.platform()))
+            .env("TOKEN", token)
+            .stdin(Stdio::null())
+            .output()?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(errors.contains(sentence), "{errors}");
+        assert_eq!(errors.trim().lines().count(), 1, "{errors}");
+        assert!(output.stdout.is_empty());
+    }
     binary.reconcile().map(drop)
 }

@@ -18,6 +18,7 @@ pub(super) const ERROR_PAGES: &[(&str, &str)] = pages![
     "counters_unavailable",
     "forbidden",
     "headers_too_large",
+    "idempotency_answer_lost",
     "idempotency_in_flight",
     "idempotency_mismatch",
     "internal",

@@ -78,6 +78,12 @@ impl Code {
         StatusCode::CONFLICT,
         "The first call with this idempotency key is still running",
     );
+    /// The call was done, and its answer is not there to be given again.
+    pub const IDEMPOTENCY_ANSWER_LOST: Self = code(
+        "idempotency_answer_lost",
+        StatusCode::CONFLICT,
+        "The call was done before, and its answer was not kept",
+    );
     /// The body is longer than a call takes.
     pub const BODY_TOO_LARGE: Self = code(
         "body_too_large",
@@ -122,7 +128,7 @@ impl Code {
     );
 
     /// Every code, by status.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::REQUEST_INVALID,
         Self::UNAUTHENTICATED,
         Self::FORBIDDEN,
@@ -133,6 +139,7 @@ impl Code {
         Self::ALREADY_EXISTS,
         Self::MANAGED_BY_FILE,
         Self::IDEMPOTENCY_IN_FLIGHT,
+        Self::IDEMPOTENCY_ANSWER_LOST,
         Self::BODY_TOO_LARGE,
         Self::UNPROCESSABLE,
         Self::IDEMPOTENCY_MISMATCH,

@@ -2,7 +2,7 @@
 
 use tollgate_control::{ControlError, Problem};
 use tollgate_metering::MeteringError;
-use tollgate_store::{StoreError, StoreErrorKind};
+use tollgate_store::{Entity, StoreError, StoreErrorKind};
 
 use super::{ApiError, Code, FieldError};
 
@@ -62,6 +62,10 @@ impl From<StoreError> for ApiError {
     /// Rooms answer for what is missing or taken; what still arrives here is the store's own.
     fn from(error: StoreError) -> Self {
         let (code, detail) = match error.kind {
+            StoreErrorKind::Conflict if error.entity == Entity::Call => (
+                Code::IDEMPOTENCY_IN_FLIGHT,
+                "another call with this Idempotency-Key took over; this one changed nothing",
+            ),
             StoreErrorKind::NotFound => (Code::NOT_FOUND, "it is not there (any more)"),
             StoreErrorKind::Conflict => (Code::CONFLICT, "it was changed meanwhile; try again"),
             StoreErrorKind::AlreadyExists => (
@@ -79,7 +83,6 @@ impl From<StoreError> for ApiError {
 mod tests {
     use super::*;
     use tollgate_control::ProblemCode;
-    use tollgate_store::Entity;
 
     #[test]
     fn every_problem_of_the_input_is_told_with_its_place() {

@@ -99,14 +99,14 @@ fn changed(change: AppliedChange) -> ChangedObject {
 )]
 pub async fn apply_catalog(
     State(state): State<ApiState>,
-    By(principal): By,
+    By(actor): By,
     mut query: Query,
     Text(text): Text,
 ) -> ApiResult<Json<Difference>> {
     let options = ApplyOptions {
         prune: query.flag("prune"),
         dry_run: query.flag("dry_run"),
-        actor: principal.name,
+        actor,
     };
     query.finish()?;
     let report = state.control().apply(&text, &options).await?;
@@ -126,14 +126,14 @@ pub async fn apply_catalog(
 )]
 pub async fn diff_catalog(
     State(state): State<ApiState>,
-    By(principal): By,
+    By(actor): By,
     mut query: Query,
     Text(text): Text,
 ) -> ApiResult<Json<Difference>> {
     let options = ApplyOptions {
         prune: query.flag("prune"),
         dry_run: true,
-        actor: principal.name,
+        actor,
     };
     query.finish()?;
     let report = state.control().apply(&text, &options).await?;

@@ -285,6 +285,7 @@ pub struct App {
     router: Router,
     pub state: ApiState,
     pub clock: Arc<ManualClock>,
+    ids: Arc<CountingIds>,
     pub gateway: Arc<FakeGateway>,
     pub flush: Arc<FakeFlush>,
     pub store: Arc<MemoryStore>,
@@ -299,9 +300,30 @@ impl App {
 
     pub async fn with_options(options: Options) -> Self {
         let clock = Arc::new(ManualClock::at(START));
-        let ids = Arc::new(CountingIds::default());
+        let app = Self::over(Arc::default(), clock, Arc::default(), options).await;
+        let apply = ApplyOptions {
+            prune: false,
+            dry_run: false,
+            actor: "file:catalog.toml".into(),
+        };
+        app.control.apply(CATALOG, &apply).await.unwrap();
+        app.control.tokens().ensure_bootstrap(ADMIN).await.unwrap();
+        app
+    }
+
+    /// As after a restart: the store is what it was, and nothing is remembered.
+    pub async fn restarted(&self) -> Self {
+        let (store, clock) = (self.store.clone(), self.clock.clone());
+        Self::over(store, clock, self.ids.clone(), Options::default()).await
+    }
+
+    async fn over(
+        store: Arc<MemoryStore>,
+        clock: Arc<ManualClock>,
+        ids: Arc<CountingIds>,
+        options: Options,
+    ) -> Self {
         let pepper = Pepper::new(b"pepper".to_vec());
-        let store = Arc::new(MemoryStore::default());
         let gateway = Arc::new(FakeGateway {
             pepper: pepper.clone(),
             clock: clock.clone(),
@@ -317,13 +339,6 @@ impl App {
             pepper,
         );
         control.start().await.unwrap();
-        let apply = ApplyOptions {
-            prune: false,
-            dry_run: false,
-            actor: "file:catalog.toml".to_owned(),
-        };
-        control.apply(CATALOG, &apply).await.unwrap();
-        control.tokens().ensure_bootstrap(ADMIN).await.unwrap();
         let flush = Arc::new(FakeFlush::default());
         let state = ApiState::new(ApiParts {
             control: control.clone(),
@@ -331,7 +346,7 @@ impl App {
             decisions: gateway.clone(),
             store: store.clone(),
             clock: clock.clone(),
-            ids,
+            ids: ids.clone(),
             flush: flush.clone(),
             metrics: ApiMetrics::default(),
             options,
@@ -340,6 +355,7 @@ impl App {
             router: router(state.clone()).unwrap(),
             state,
             clock,
+            ids,
             gateway,
             flush,
             store,

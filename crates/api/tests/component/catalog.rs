@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::app::{App, CATALOG};
+use crate::app::{App, CATALOG, faults};
 
 #[tokio::test]
 async fn every_kind_is_made_listed_read_changed_and_deleted() {
@@ -223,4 +223,21 @@ async fn a_broken_file_is_told_with_lines_and_columns_and_changes_nothing() {
         .await;
     let expected = crate::app::faults(&[("prune", "invalid")]);
     assert_eq!(answer.faults(), expected);
+}
+
+/// A reader on the way may have taken the other one.
+#[tokio::test]
+async fn members_given_twice_are_refused_by_name() {
+    let app = App::start().await;
+    let body =
+        r#"{"id":"gold","name":"Gold","quota":{"units":1,"every":"day","units":2},"id":"x"}"#;
+    let answer = app.call("POST", "/api/v1/plans", body).await;
+    assert_eq!(
+        answer.faults(),
+        faults(&[("quota.units", "duplicate"), ("id", "duplicate")])
+    );
+    assert_eq!(
+        app.get("/api/v1/plans/gold").await.problem(404),
+        "not_found"
+    );
 }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
+use tollgate_api::Options;
 
 use crate::app::{App, Gate, faults};
 
@@ -97,6 +98,124 @@ async fn a_repeat_while_the_first_runs_is_refused() {
     let (first, second) = tokio::join!(first, second);
     first.expect(200);
     assert_eq!(second.problem(409), "idempotency_in_flight");
+}
+
+fn plan() -> Value {
+    json!({ "id": "gold", "name": "Gold" })
+}
+
+#[tokio::test]
+async fn after_a_restart_the_answer_is_given_again_and_other_bodies_are_refused() {
+    let app = App::start().await;
+    let first = app.call_with("POST", "/api/v1/plans", &[KEY], plan()).await;
+    let app = app.restarted().await;
+    let again = app.call_with("POST", "/api/v1/plans", &[KEY], plan()).await;
+    assert_eq!(first.expect(201), again.expect(201));
+    assert_eq!(again.header("idempotency-replayed"), "true");
+    assert_eq!(again.header("content-type"), first.header("content-type"));
+    let other = json!({ "id": "silver", "name": "Silver" });
+    let answer = app.call_with("POST", "/api/v1/plans", &[KEY], other).await;
+    assert_eq!(answer.problem(422), "idempotency_mismatch");
+    app.clock.advance_s(24 * 3_600 + 1);
+    let later = app.call_with("POST", "/api/v1/plans", &[KEY], plan()).await;
+    assert_eq!(later.problem(409), "already_exists", "the key is free");
+}
+
+/// A secret is shown once: a repeat after a restart names the key that was made and makes no other.
+#[tokio::test]
+async fn a_secret_is_not_kept_and_its_key_not_made_twice() {
+    let app = App::start().await;
+    let body = json!({ "subscription_id": "acme-widgets", "name": "k" });
+    let made = app.call_with("POST", "/api/v1/keys", &[KEY], &body).await;
+    let made = made.expect(201);
+    let app = app.restarted().await;
+    let again = app.call_with("POST", "/api/v1/keys", &[KEY], &body).await;
+    assert_eq!(again.problem(409), "idempotency_answer_lost");
+    let id = made["id"].as_str().unwrap();
+    assert!(
+        again.text.contains(&format!("key.create {id}")),
+        "{}",
+        again.text
+    );
+    let list = app.get("/api/v1/keys").await.expect(200);
+    assert_eq!(list["items"].as_array().unwrap().len(), 1);
+    let kept = format!("{:?}", app.store);
+    let secret = made["key"].as_str().unwrap();
+    let bytes = format!("{:?}", secret.as_bytes());
+    let bytes = bytes.trim_matches(['[', ']']);
+    assert!(!kept.contains(secret) && !kept.contains(bytes));
+    assert!(
+        !kept.contains(KEY.1),
+        "the idempotency key may be a secret too"
+    );
+}
+
+/// Killed after the act and before the answer, or before the act: what the store then holds.
+#[tokio::test]
+async fn a_call_that_was_killed_is_done_once() {
+    let app = App::start().await;
+    let gate = Arc::new(Gate::default());
+    *app.flush.gate.lock().unwrap() = Some(gate.clone());
+    let killed = app.call_with("POST", "/api/v1/usage/flush", &[KEY], "");
+    let elsewhere = async {
+        gate.begun.notified().await;
+        let app = app.restarted().await;
+        let done = app
+            .call_with("POST", "/api/v1/usage/flush", &[KEY], "")
+            .await;
+        gate.open.notify_one();
+        done
+    };
+    let (killed, done) = tokio::join!(killed, elsewhere);
+    done.expect(200);
+    killed.expect(200);
+    let app = app.restarted().await;
+    let again = app
+        .call_with("POST", "/api/v1/usage/flush", &[KEY], "")
+        .await;
+    assert_eq!(again.header("idempotency-replayed"), "true");
+}
+
+/// Fifty callers with one key, in two processes over one store, and a restart after each ten.
+#[tokio::test]
+async fn of_fifty_racing_calls_one_has_an_effect() {
+    let mut app = App::start().await;
+    let body = json!({ "subscription_id": "acme-widgets", "name": "k" });
+    let mut made = 0;
+    for _ in 0..5 {
+        let other = app.restarted().await;
+        let calls = (0..10).map(|n| {
+            let app = if n % 2 == 0 { &app } else { &other };
+            app.call_with("POST", "/api/v1/keys", &[KEY], &body)
+        });
+        for answer in futures_util::future::join_all(calls).await {
+            match answer.status.as_u16() {
+                201 if !answer.headers.contains_key("idempotency-replayed") => made += 1,
+                201 => {}
+                _ => assert!(answer.problem(409).starts_with("idempotency_")),
+            }
+        }
+        app = other;
+    }
+    assert_eq!(made, 1);
+    let list = app.get("/api/v1/keys").await.expect(200);
+    assert_eq!(list["items"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn when_no_more_calls_can_be_remembered_keys_are_refused_and_plain_calls_pass() {
+    let options = Options {
+        calls_max: 1,
+        ..Options::default()
+    };
+    let app = App::with_options(options).await;
+    let path = "/api/v1/usage/flush";
+    app.call_with("POST", path, &[KEY], "").await.expect(200);
+    let other = [("idempotency-key", "order-8")];
+    let full = app.call_with("POST", path, &other, "").await;
+    assert_eq!(full.problem(503), "unavailable");
+    app.call_with("POST", path, &[], "").await.expect(200);
+    app.call_with("POST", path, &[KEY], "").await.expect(200);
 }
 
 #[tokio::test]

@@ -8,8 +8,8 @@ use tollgate_metering::Ingest;
 use tollgate_model::{
     Clock, DenialCode, EventId, KeyId, Outcome, RequestId, Sequence, Timestamp, UsageEvent,
 };
-use tollgate_store::{IngestedEvent, UsageStore as _};
 use tollgate_store::testing::{event, stream};
+use tollgate_store::{IngestedEvent, UsageStore as _};
 
 use crate::app::{App, faults};
 
@@ -245,4 +245,30 @@ async fn keys_and_subscriptions_show_what_they_used() {
         shown["usage"],
         json!({ "today": 8, "period": 8, "total": 8 })
     );
+}
+
+/// Zeros would be an answer about somebody who is there.
+#[tokio::test]
+async fn questions_about_a_name_that_nobody_has_are_not_answered_with_zeros() {
+    let app = App::start().await;
+    for question in ["stats", "top", "trends", "summary", "records"] {
+        for (filter, code) in [
+            ("subscription_id=nobody", "subscription_not_found"),
+            ("organization_id=nobody", "not_found"),
+            ("api=nothing", "not_found"),
+            ("plan=nothing", "not_found"),
+            ("key_id=key_nothing", "not_found"),
+        ] {
+            let path = format!("/api/v1/usage/{question}?{filter}");
+            assert_eq!(app.get(&path).await.problem(404), code, "{path}");
+        }
+        let known = "subscription_id=acme-widgets&organization_id=acme&api=widgets&plan=free";
+        let path = format!("/api/v1/usage/{question}?{known}");
+        app.get(&path).await.expect(200);
+    }
+    let answer = app.get("/api/v1/keys?subscription_id=nobody").await;
+    assert_eq!(answer.problem(404), "subscription_not_found");
+    app.get("/api/v1/keys?subscription_id=zoo-one")
+        .await
+        .expect(200);
 }

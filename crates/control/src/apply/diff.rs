@@ -24,7 +24,7 @@ pub(super) fn decide(
 ) -> Result<(Change, ApplyReport), Vec<Problem>> {
     let reader = Reader::new(document);
     let file = read_file(&reader);
-    let mut change = Change::new(entries, &options.actor, now);
+    let mut change = Change::new(entries, options.actor.clone(), now);
     let mut report = ApplyReport {
         dry_run: options.dry_run,
         ..ApplyReport::default()

@@ -16,7 +16,7 @@ use tollgate_model::Timestamp;
 use crate::document::{Document, Problem};
 use crate::entry::Entries;
 use crate::service::Decided;
-use crate::{Control, ControlError, ControlResult};
+use crate::{Actor, Control, ControlError, ControlResult};
 
 /// How to apply a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub struct ApplyOptions {
     /// Only tell what would change.
     pub dry_run: bool,
     /// Who, for the audit trail.
-    pub actor: String,
+    pub actor: Actor,
 }
 
 impl Control {
@@ -56,7 +56,7 @@ impl Control {
         let options = ApplyOptions {
             prune: false,
             dry_run: false,
-            actor: format!("file:{name}"),
+            actor: format!("file:{name}").as_str().into(),
         };
         self.apply(text, &options).await
     }
@@ -71,7 +71,7 @@ pub fn check_catalog(text: &str) -> Result<(), Vec<Problem>> {
     let options = ApplyOptions {
         prune: false,
         dry_run: true,
-        actor: String::new(),
+        actor: Actor::default(),
     };
     diff::decide(&document, &Entries::new(), &options, Timestamp::default()).map(|_| ())
 }

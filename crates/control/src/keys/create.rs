@@ -12,7 +12,7 @@ use tollgate_store::{KeyWrite, StoreErrorKind, VersionedKey};
 use super::fields::{KeyFields, check_expiry, check_scopes};
 use super::{ATTEMPTS, KeyView, audit};
 use crate::document::{Document, Field, ProblemCode, Reader, Table};
-use crate::{Control, ControlError, ControlResult};
+use crate::{Actor, Control, ControlError, ControlResult};
 
 const ID_CHARACTERS_MAX: usize = 200;
 
@@ -58,7 +58,12 @@ impl Control {
     /// `Invalid` with every problem; `NotFound` for the subscription; `Impossible` for scopes
     /// that the plan does not grant, more keys than it allows, or a cancelled subscription;
     /// `Store`.
-    pub async fn create_key(&self, input: &Json, actor: &str) -> ControlResult<CreatedKey> {
+    pub async fn create_key(
+        &self,
+        input: &Json,
+        actor: impl Into<Actor>,
+    ) -> ControlResult<CreatedKey> {
+        let actor = actor.into();
         let new = read(input)?;
         let mut state = self.lock().await;
         let now = self.now();
@@ -87,7 +92,7 @@ impl Control {
             };
             let view = KeyView::new(row, state.catalog());
             let write = KeyWrite {
-                effects: audit(now, actor, "key.create", &key, &view.to_json()),
+                effects: audit(now, &actor, "key.create", &key, &view.to_json()),
                 key,
                 expected_version: 0,
                 live_keys_max: plan.keys_max,

@@ -23,22 +23,20 @@ use tollgate_model::{ApiKey, Timestamp};
 use tollgate_store::{AuditEntry, Effects, KeyWrite};
 
 use crate::service::State;
-use crate::{Control, ControlError, ControlResult};
+use crate::{Actor, Control, ControlError, ControlResult};
 
 /// How often a change is decided anew when the key's row has moved.
 const ATTEMPTS: usize = 8;
 
 /// What is written down about an act on a key.
-fn audit(at: Timestamp, actor: &str, action: &str, key: &ApiKey, detail: &Json) -> Effects {
-    Effects {
-        audit: vec![AuditEntry {
-            at,
-            actor: actor.to_owned(),
-            action: action.to_owned(),
-            subject: key.id.to_string(),
-            detail: detail.to_string(),
-        }],
-    }
+fn audit(at: Timestamp, actor: &Actor, action: &str, key: &ApiKey, detail: &Json) -> Effects {
+    actor.effects(vec![AuditEntry {
+        at,
+        actor: actor.name.clone(),
+        action: action.to_owned(),
+        subject: key.id.to_string(),
+        detail: detail.to_string(),
+    }])
 }
 
 impl Control {

@@ -54,7 +54,13 @@ impl Control {
             };
             let fields = field_changes(&before.to_json(), &after.to_json());
             let write = KeyWrite {
-                effects: audit(now, actor, "key.update", &key, &json!({ "fields": fields })),
+                effects: audit(
+                    now,
+                    &actor.into(),
+                    "key.update",
+                    &key,
+                    &json!({ "fields": fields }),
+                ),
                 key,
                 expected_version: row.version,
                 live_keys_max: None,

@@ -29,7 +29,7 @@ impl Control {
                 ..row.key
             };
             let write = KeyWrite {
-                effects: audit(now, actor, "key.revoke", &key, &json!({})),
+                effects: audit(now, &actor.into(), "key.revoke", &key, &json!({})),
                 key,
                 expected_version: row.version,
                 live_keys_max: None,

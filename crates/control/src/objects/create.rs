@@ -10,7 +10,7 @@ use crate::declared::{Draft, Source, read_object};
 use crate::document::{Document, Reader};
 use crate::entry::Entry;
 use crate::service::Decided;
-use crate::{Control, ControlError, ControlResult};
+use crate::{Actor, Control, ControlError, ControlResult};
 
 impl Control {
     /// Makes an object; its id is made too unless one is given.
@@ -22,8 +22,9 @@ impl Control {
         &self,
         kind: ObjectKind,
         input: &Json,
-        actor: &str,
+        actor: impl Into<Actor>,
     ) -> ControlResult<Entry> {
+        let actor = actor.into();
         let draft = self.read_new(kind, input)?;
         self.change(|entries, now| {
             let object = draft.clone().complete(None, now);
@@ -40,7 +41,7 @@ impl Control {
                 created_at: now,
                 updated_at: now,
             };
-            let mut change = Change::new(entries, actor, now);
+            let mut change = Change::new(entries, actor.clone(), now);
             change.put(entry.clone(), "create", &entry.object.to_document());
             check_change(&change, &key)?;
             Ok(Decided {

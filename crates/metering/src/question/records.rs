@@ -15,7 +15,7 @@ pub struct RecordsQuestion {
     /// When.
     pub span: Span,
     /// Whose. A search for single requests finds those of test keys too: `include_test` has no
-    /// meaning here, `test` has.
+    /// meaning here, `test` has; whoever asks translates.
     pub filter: Filter,
     /// Only calls of test keys, or only of others.
     pub test: Option<bool>,

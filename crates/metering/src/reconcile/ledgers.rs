@@ -3,20 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tollgate_model::{Family, Grain, NodeId, Outcome, Period, Sequence, StreamId};
-use tollgate_store::{
-    BucketQuery, HighWaterMark, LedgerTotals, OutcomeTotals, RecordOrder, RecordQuery, UsageStore,
-};
+use tollgate_model::{NodeId, Outcome, Sequence, StreamId};
+use tollgate_store::{HighWaterMark, LedgerTotals, OutcomeTotals};
 
+use super::advice::Ledgers;
 use super::entries::each_entry;
 use super::{JournalView, ReconcileLine, StreamTotals};
 use crate::MeteringResult;
 use crate::source::blocking;
-
-/// Records of one page.
-const RECORDS_CHUNK: u32 = 10_000;
-/// So often a comparison is begun anew because traffic went on beneath it.
-const TRIES: u32 = 10;
 
 pub(super) async fn journal_lines(
     journal: &Arc<dyn JournalView>,
@@ -50,6 +44,7 @@ pub(super) async fn journal_lines(
     accounted.merge(&ingested);
     let mut lines = by_outcome(
         "journal",
+        Ledgers::JournalAndStore,
         &found.totals,
         &accounted,
         |what, n, left, right| {
@@ -102,6 +97,7 @@ pub(super) fn store_lines(ledger: &LedgerTotals, marks: &[HighWaterMark]) -> Vec
     }
     let mut lines = by_outcome(
         "records",
+        Ledgers::TakenInAndRecords,
         &ingested,
         &ledger.records,
         |_, _, left, right| format!("{left} taken in, {right} in records"),
@@ -131,7 +127,7 @@ pub(super) fn store_lines(ledger: &LedgerTotals, marks: &[HighWaterMark]) -> Vec
     ];
     lines.extend(pairs.map(|(name, records, buckets)| {
         let words = format!("{records} in records, {buckets} in buckets");
-        ReconcileLine::compared(name, records, buckets, words)
+        ReconcileLine::compared(name, records, buckets, words).advised(Ledgers::RecordsAndBuckets)
     }));
     lines
 }
@@ -145,6 +141,7 @@ enum What {
 /// One line for events and one for units of each outcome that either side knows.
 fn by_outcome(
     ledger: &str,
+    ledgers: Ledgers,
     left: &OutcomeTotals,
     right: &OutcomeTotals,
     words: impl Fn(What, usize, u64, u64) -> String,
@@ -171,7 +168,7 @@ fn by_outcome(
         for (what, unit, mine, theirs) in pairs {
             let name = format!("{ledger}: {unit} {}", outcome.as_str());
             let words = words(what, n, mine, theirs);
-            lines.push(ReconcileLine::compared(name, mine, theirs, words));
+            lines.push(ReconcileLine::compared(name, mine, theirs, words).advised(ledgers));
         }
     }
     if lines.is_empty() {
@@ -188,69 +185,4 @@ fn by_outcome(
 
 fn at(values: &[u64], n: usize) -> u64 {
     values.get(n).copied().unwrap_or(0)
-}
-
-/// Requests of a period by records and by buckets; begun anew while batches come in beneath.
-pub(super) async fn period_line(
-    store: &dyn UsageStore,
-    period: Period,
-) -> MeteringResult<ReconcileLine> {
-    const NAME: &str = "period: requests";
-    let hour = Grain::Hour.span_us();
-    let whole =
-        period.start.floor_to(hour) == period.start && period.end.floor_to(hour) == period.end;
-    if !whole {
-        return Ok(ReconcileLine::unchecked(
-            NAME,
-            "the period does not begin and end on an hour",
-        ));
-    }
-    for _ in 0..TRIES {
-        let before = store.all_high_water_marks().await?;
-        let records = requests_in_records(store, period).await?;
-        let buckets = requests_in_buckets(store, period).await?;
-        if store.all_high_water_marks().await? == before {
-            let words = format!("{records} in records, {buckets} in buckets");
-            return Ok(ReconcileLine::compared(NAME, records, buckets, words));
-        }
-    }
-    Ok(ReconcileLine::unchecked(
-        NAME,
-        "batches kept coming in; ask again when there is less traffic",
-    ))
-}
-
-async fn requests_in_records(store: &dyn UsageStore, period: Period) -> MeteringResult<u64> {
-    let mut query = RecordQuery::in_span(period.start, period.end);
-    query.limit = RECORDS_CHUNK;
-    query.order = RecordOrder::OldestFirst;
-    let mut requests = 0u64;
-    loop {
-        let page = store.list_records(&query).await?;
-        for record in &page.items {
-            requests = requests.saturating_add(u64::from(record.event.count));
-        }
-        match page.next_cursor {
-            Some(cursor) => query.cursor = Some(cursor),
-            None => return Ok(requests),
-        }
-    }
-}
-
-async fn requests_in_buckets(store: &dyn UsageStore, period: Period) -> MeteringResult<u64> {
-    let query = BucketQuery {
-        family: Family::Api,
-        grain: Grain::Hour,
-        from: period.start,
-        to: period.end,
-        api: None,
-        organization: None,
-        subscription: None,
-        plan: None,
-        dimension: None,
-        include_test: true,
-        merge_starts: true,
-    };
-    let buckets = store.list_buckets(&query).await?;
-    Ok(buckets.iter().map(|bucket| bucket.counts.requests).sum())
 }

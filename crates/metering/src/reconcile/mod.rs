@@ -15,8 +15,10 @@
 //!
 //! **Does not own** mending: a difference is told, never papered over.
 
+mod advice;
 mod entries;
 mod ledgers;
+mod period;
 mod quotas;
 
 use std::fmt;
@@ -102,6 +104,10 @@ pub struct ReconcileLine {
     pub ok: bool,
     /// The same for people.
     pub in_words: String,
+    /// What a difference means.
+    pub means: Option<String>,
+    /// What to do about it.
+    pub todo: Option<String>,
 }
 
 /// What was found.
@@ -134,6 +140,8 @@ impl ReconcileLine {
             })),
             ok: left == right,
             in_words: in_words.into(),
+            means: None,
+            todo: None,
         }
     }
 
@@ -145,6 +153,8 @@ impl ReconcileLine {
             difference: None,
             ok: true,
             in_words: in_words.into(),
+            means: None,
+            todo: None,
         }
     }
 }
@@ -182,7 +192,7 @@ pub async fn reconcile(
     }
     lines.extend(ledgers::store_lines(&ledger, &marks));
     if let Some(period) = options.period {
-        lines.push(ledgers::period_line(store.as_ref(), period).await?);
+        lines.push(period::line(store.as_ref(), period).await?);
     }
     if let Some(journal) = journal {
         lines.extend(quotas::lines(store.as_ref(), journal, now, options.period).await?);

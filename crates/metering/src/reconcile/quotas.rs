@@ -19,6 +19,7 @@ use tollgate_model::{
 };
 use tollgate_store::{PeriodScope, UsageStore};
 
+use super::advice::Ledgers;
 use super::entries::each_entry;
 use super::{CheckpointView, JournalView, ReconcileLine};
 use crate::MeteringResult;
@@ -246,7 +247,8 @@ fn compare(
             );
             let name = format!("quota of {}", described(&ledger.scope, ledger.start));
             let right = units.saturating_add(counter.spent.saturating_sub(counter.settled));
-            let line = ReconcileLine::compared(name, counter.spent, right, words);
+            let line = ReconcileLine::compared(name, counter.spent, right, words)
+                .advised(Ledgers::CountersAndEvents);
             different.insert((ledger.scope.clone(), ledger.start), line);
         }
     }
@@ -260,6 +262,7 @@ fn compare(
     let right = right.saturating_add(sums.in_flight);
     let mut summary = ReconcileLine::compared("quotas: used", sums.used, right, words);
     summary.ok &= different.is_empty();
+    let summary = summary.advised(Ledgers::CountersAndEvents);
     let more = different.len().saturating_sub(DIFFERENT_MAX);
     let mut lines = vec![summary];
     lines.extend(different.into_values().take(DIFFERENT_MAX));
@@ -284,7 +287,10 @@ fn unaccounted(
     });
     let words =
         format!("{count} quota counters say {units} units were settled; no event tells of them");
-    (count > 0).then(|| ReconcileLine::compared("quotas: unaccounted", units, 0, words))
+    (count > 0).then(|| {
+        ReconcileLine::compared("quotas: unaccounted", units, 0, words)
+            .advised(Ledgers::CountersAndEvents)
+    })
 }
 
 fn told(units: u64, held: u64, in_flight: u64) -> String {

@@ -19,7 +19,10 @@
 //!
 //! Nothing here needs to be kept over a restart.
 
+mod lag;
 mod pass;
+
+pub use lag::ShipLag;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -77,6 +80,10 @@ pub struct ShipStatus {
     pub shipped: u64,
     /// Batches taken in by this process.
     pub batches: u64,
+    /// Batches of this process that the store had taken in before.
+    pub conflicts: u64,
+    /// Passes of this process that failed.
+    pub failures: u64,
     /// Events that the store refused for good; they are in no record.
     pub quarantined: u64,
     /// Journal entries that could not be read.

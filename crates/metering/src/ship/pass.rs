@@ -62,7 +62,10 @@ impl Shipper {
             Err(error) => {
                 // What the store has now is not known.
                 *marks = None;
-                self.status_mut(|status| status.failing = Some(error.to_string()));
+                self.status_mut(|status| {
+                    status.failures += 1;
+                    status.failing = Some(error.to_string());
+                });
             }
         }
         result
@@ -129,6 +132,7 @@ impl Shipper {
                 Ok(()) => {}
                 Err(error) if error.kind == StoreErrorKind::Conflict => {
                     conflicts += 1;
+                    self.status_mut(|status| status.conflicts += 1);
                     if conflicts > CONFLICTS_MAX {
                         return Err(error.into());
                     }

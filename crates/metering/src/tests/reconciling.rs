@@ -249,6 +249,11 @@ fn an_event_that_the_store_lost_is_a_difference_of_the_journal() {
         assert_eq!(lines[1].name, "journal: units forwarded");
         assert_eq!(lines[1].difference, Some(4));
         assert_eq!(lines.len(), 2);
+        let todo = lines[0].todo.as_deref().unwrap();
+        assert!(todo.contains("journal verify"), "{todo}");
+        assert!(lines[0].means.as_deref().unwrap().contains("no record"));
+        let agreeing = report.lines.iter().find(|line| line.ok).unwrap();
+        assert_eq!((&agreeing.means, &agreeing.todo), (&None, &None));
     });
 }
 
@@ -287,6 +292,17 @@ fn a_bucket_that_differs_from_the_records_is_found() {
             .map(|line| line.name.as_str())
             .collect();
         assert_eq!(names.last(), Some(&"period: requests"));
+        // It says which API and hour, how many on each side, and whom it misleads.
+        let line = differing(&report).pop().unwrap().clone();
+        let event = some_events(1).remove(0);
+        let place = format!(
+            "; API {}, hour from {}: ",
+            event.api,
+            event.at.floor_to(HOUR_US)
+        );
+        assert!(line.in_words.contains(&place), "{}", line.in_words);
+        assert_eq!(line.difference, Some(-1));
+        assert!(line.means.unwrap().contains("show too much"));
     });
 }
 

@@ -7,6 +7,7 @@
 //! at how a store keeps things, and none waits for time to pass.
 
 pub mod buckets;
+pub mod calls;
 pub mod catalog;
 pub mod ingest;
 pub mod keys;
@@ -66,6 +67,14 @@ macro_rules! conformance_suite {
                 a_token_survives_and_is_found_by_its_hash,
                 a_token_is_replaced_by_name,
                 a_hash_belongs_to_one_name,
+            }
+            calls {
+                an_answer_survives_for_its_request_alone,
+                an_act_and_its_call_are_done_together,
+                a_claim_without_an_act_is_taken_over_and_its_attempt_can_act_no_more,
+                a_released_call_is_free,
+                of_attempts_racing_for_a_call_one_acts,
+                remembered_calls_are_bounded,
             }
             settings {
                 a_setting_is_set_once,
@@ -139,6 +148,7 @@ mod tests {
         let suite = include_str!("mod.rs");
         for area in [
             include_str!("buckets.rs"),
+            include_str!("calls.rs"),
             include_str!("catalog.rs"),
             include_str!("ingest.rs"),
             include_str!("keys.rs"),

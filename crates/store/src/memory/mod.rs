@@ -7,6 +7,7 @@
 //!
 //! **Does not own** bounds: it grows with what is put in, and is for tests and short runs.
 
+mod calls;
 mod usage;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +20,7 @@ use tollgate_model::{
 };
 
 use crate::{
-    AuditEntry, CatalogChange, CatalogObject, CatalogStore, Effects, Entity, KEYS_LOAD_MAX,
+    AuditEntry, CallId, CatalogChange, CatalogObject, CatalogStore, Effects, Entity, KEYS_LOAD_MAX,
     KeyFilter, KeyStore, KeyWrite, ObjectChange, ObjectKind, OutcomeTotals, Page, PageRequest,
     PeriodScope, SettingsStore, StoreError, StoreErrorKind, StoreResult, StoredCatalog, TokenStore,
     UsageRecord, VersionedKey,
@@ -38,6 +39,7 @@ struct State {
     audit: Vec<AuditEntry>,
     keys: BTreeMap<KeyId, VersionedKey>,
     tokens: BTreeMap<String, AccessToken>,
+    calls: BTreeMap<CallId, calls::Call>,
     settings: BTreeMap<String, String>,
     records: Vec<UsageRecord>,
     buckets: BTreeMap<BucketKey, (Counts, Option<LatencySketch>)>,
@@ -48,6 +50,9 @@ struct State {
 impl State {
     fn commit(&mut self, effects: Effects) -> u64 {
         self.audit.extend(effects.audit);
+        if let Some(done) = effects.call {
+            self.commit_call(done);
+        }
         self.version += 1;
         self.version
     }
@@ -107,6 +112,7 @@ impl CatalogStore for MemoryStore {
         if state.version != change.expected_version {
             return Err(StoreError::new(StoreErrorKind::Conflict, Entity::Catalog));
         }
+        state.check_call(&change.effects)?;
         let mut objects = state.objects.clone();
         for step in change.changes {
             match step {
@@ -150,6 +156,7 @@ impl KeyStore for MemoryStore {
         if state.keys.values().any(taken) {
             return Err(StoreError::new(StoreErrorKind::AlreadyExists, Entity::Key));
         }
+        state.check_call(&write.effects)?;
         let last_used_at = state
             .keys
             .get(&write.key.id)

@@ -34,7 +34,7 @@ pub struct UsageFilter {
     /// Only this plan.
     #[arg(long)]
     pub plan: Option<String>,
-    /// Calls of test keys too.
+    /// Calls of test keys too (single records show them always).
     #[arg(long)]
     pub include_test: bool,
 }
@@ -106,6 +106,9 @@ pub enum UsageCommand {
         /// Where the page begins (`next_cursor` of the page before).
         #[arg(long)]
         cursor: Option<String>,
+        /// More columns, and nothing shortened, however wide; --json has every field.
+        #[arg(long)]
+        wide: bool,
         #[command(flatten)]
         filter: UsageFilter,
         #[command(flatten)]

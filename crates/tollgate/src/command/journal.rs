@@ -78,7 +78,22 @@ fn to_json(found: &Inspection, verified: bool) -> Value {
         "streams": streams,
         "checkpoints": checkpoints,
         "damage": damage_lines(&found.damage),
+        "damaged_places": places_json(&found.damage),
+        "is_clean": found.damage.is_clean(),
     })
+}
+
+fn places_json(damage: &DamageReport) -> Vec<Value> {
+    let spots = damage.spots.iter().map(|spot| {
+        json!({
+            "file": spot.file, "offset": spot.offset, "bytes": spot.bytes,
+            "kind": format!("{:?}", spot.kind), "records_missing": spot.missing,
+        })
+    });
+    let torn = damage.torn.iter().map(|tail| {
+        json!({ "file": tail.file, "offset": tail.offset, "kind": "TornEnd", "records_missing": 0 })
+    });
+    spots.chain(torn).collect()
 }
 
 fn stream_json(stream: &StreamInspection) -> Value {
@@ -142,12 +157,20 @@ fn print(found: &Inspection, verified: bool) -> anyhow::Result<()> {
     }
     match (verified, found.damage.is_clean()) {
         (true, true) => output::line("Every record is whole."),
-        (true, false) => {
-            output::line("Whole records around the damage are delivered all the same.")
-        }
-        (false, _) => Ok(()),
+        (true, false) => output::line(DAMAGED),
+        (false, true) => output::line(
+            "Only heads and ends were looked at; `tollgate journal verify` reads every record.",
+        ),
+        (false, false) => output::line("`tollgate journal verify` reads every record."),
     }
 }
+
+/// What damage means, and what to do.
+const DAMAGED: &str = "\
+What it means: records inside the damaged bytes are lost to statistics; whole records around them
+are delivered all the same, and a torn end is no loss. Counters and limits go on.
+What to do: copy this folder away before anything else; look at the disk (dmesg, SMART); then
+`tollgate reconcile` says how many events of which outcome are missing. The server need not stop.";
 
 fn damage_lines(damage: &DamageReport) -> Vec<String> {
     let spots = damage.spots.iter().map(|spot| {
@@ -158,8 +181,9 @@ fn damage_lines(damage: &DamageReport) -> Vec<String> {
     });
     let torn = damage.torn.iter().map(|tail| {
         format!(
-            "torn end: {} at byte {}; it was being written when the process or the machine died, \
-             and was never acknowledged",
+            "torn end: {} at byte {}; it was being written when the process was killed (then its \
+             client got no answer), or when the machine lost power (with journal.sync = \"fast\" \
+             what was answered since the last completed sync, 50 ms before, may be lost too)",
             tail.file, tail.offset
         )
     });

@@ -82,12 +82,45 @@ fn print(report: &ReconcileReport) -> anyhow::Result<()> {
         "in words",
     ];
     output::table(&headers, rows)?;
-    let differ = report.lines.iter().filter(|line| !line.ok).count();
     if report.ok {
-        return output::line("Every ledger tells the same.");
+        let unchecked = report.lines.iter().filter(|line| line.left.is_none());
+        return output::line(match unchecked.count() {
+            0 => "Every ledger tells the same.".to_owned(),
+            n => format!("Every ledger that could be asked tells the same; {n} could not (?)."),
+        });
     }
+    let differ: Vec<&ReconcileLine> = report.lines.iter().filter(|line| !line.ok).collect();
     output::line(format!(
-        "{differ} comparisons differ. Keep the journal folder and the store as they are, and report \
-         this with the output of `tollgate reconcile --json`."
-    ))
+        "\n{} of {} comparisons differ.",
+        differ.len(),
+        report.lines.len()
+    ))?;
+    for advice in advices(&differ) {
+        output::line(advice)?;
+    }
+    output::line(
+        "\nRequests are served and limits hold meanwhile. Keep the journal folder and the store as \
+         they are, and report this with the output of `tollgate reconcile --json`.",
+    )
+}
+
+/// What the differences mean and what to do, each said once with the lines that it is about.
+fn advices(differ: &[&ReconcileLine]) -> Vec<String> {
+    let mut said: Vec<(&str, &str, Vec<&str>)> = Vec::new();
+    for line in differ {
+        let (Some(means), Some(todo)) = (&line.means, &line.todo) else {
+            continue;
+        };
+        match said.iter_mut().find(|(known, ..)| known == means) {
+            Some((.., names)) => names.push(&line.name),
+            None => said.push((means, todo, vec![&line.name])),
+        }
+    }
+    let words = |(means, todo, names): &(&str, &str, Vec<&str>)| {
+        format!(
+            "\n  {}\n    means: {means}\n    do:    {todo}",
+            names.join(", ")
+        )
+    };
+    said.iter().map(words).collect()
 }

@@ -1,5 +1,8 @@
 //! `tollgate usage`: questions to the platform, as tables.
 
+mod records;
+mod trends;
+
 use serde_json::Value;
 
 use crate::cli::{PlatformArgs, UsageCommand, UsageFilter};
@@ -36,7 +39,7 @@ pub async fn run(command: UsageCommand) -> anyhow::Result<()> {
             query.push(("every", every));
             query.extend(group_by.map(|group| ("group_by", group)));
             query.extend(time_zone.map(|zone| ("time_zone", zone)));
-            ask(&platform, "trends", query, print_trends).await
+            ask(&platform, "trends", query, trends::print).await
         }
         UsageCommand::Records {
             status,
@@ -46,6 +49,7 @@ pub async fn run(command: UsageCommand) -> anyhow::Result<()> {
             request_id,
             limit,
             cursor,
+            wide,
             filter,
             platform,
         } => {
@@ -57,7 +61,12 @@ pub async fn run(command: UsageCommand) -> anyhow::Result<()> {
             query.extend(address.map(|address| ("address", address)));
             query.extend(request_id.map(|id| ("request_id", id)));
             query.extend(cursor.map(|cursor| ("cursor", cursor)));
-            ask(&platform, "records", query, print_records).await
+            let print = if wide {
+                records::print_wide
+            } else {
+                records::print
+            };
+            ask(&platform, "records", query, print).await
         }
     }
 }
@@ -167,69 +176,4 @@ fn print_top(answer: &Value) -> anyhow::Result<()> {
         ],
         rows,
     )
-}
-
-fn print_trends(answer: &Value) -> anyhow::Result<()> {
-    let points = items(answer, "points");
-    let columns = [
-        "start",
-        "group",
-        "requests",
-        "units",
-        "denied",
-        "errors",
-        "latency_ms.p99",
-    ];
-    let rows = points.iter().map(|point| row(point, &columns)).collect();
-    output::table(
-        &[
-            "start",
-            "group",
-            ">requests",
-            ">units",
-            ">denied",
-            ">errors",
-            ">p99 ms",
-        ],
-        rows,
-    )
-}
-
-fn print_records(answer: &Value) -> anyhow::Result<()> {
-    let found = items(answer, "items");
-    if found.is_empty() {
-        return output::line("No requests match.");
-    }
-    let columns = [
-        "timestamp",
-        "status",
-        "method",
-        "path",
-        "subscription_id",
-        "outcome",
-        "code",
-        "latency_ms",
-        "units",
-        "request_id",
-    ];
-    let rows = found.iter().map(|record| row(record, &columns)).collect();
-    output::table(
-        &[
-            "time",
-            ">status",
-            "method",
-            "path",
-            "subscription",
-            "outcome",
-            "code",
-            ">ms",
-            ">units",
-            "request id",
-        ],
-        rows,
-    )?;
-    if let Some(cursor) = at(answer, "next_cursor").as_str() {
-        output::note(format!("There are more: --cursor {cursor}"));
-    }
-    Ok(())
 }

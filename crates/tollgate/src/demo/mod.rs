@@ -183,13 +183,8 @@ async fn make_key(client: &Platform, subscription: &str, name: &str) -> anyhow::
 
 fn print_tour(args: &DemoArgs, token: &str, key: &str) -> anyhow::Result<()> {
     let (gateway, platform, health) = (args.gateway, args.platform, args.health);
-    let program = std::env::current_exe().map_or("tollgate".to_owned(), |path| {
-        let here = std::env::current_dir().unwrap_or_default();
-        path.strip_prefix(here)
-            .unwrap_or(&path)
-            .display()
-            .to_string()
-    });
+    let program =
+        std::env::current_exe().map_or("tollgate".to_owned(), |path| path.display().to_string());
     output::line(format!(
         "\
 Tollgate is running.
@@ -199,6 +194,10 @@ Tollgate is running.
   health     http://{health}/readyz    (and /metrics)
   operator   {token}
 
+Paste these two into another terminal; what follows, and the tour in README.md, then work there:
+  export TOLLGATE_URL=http://{platform} TOLLGATE_TOKEN={token}
+  tollgate() {{ '{program}' \"$@\"; }}
+
 Call without a key (the API has a plan for that):
   curl -i http://{gateway}/v1/widgets
 
@@ -207,8 +206,8 @@ Call with a key of a plan of ten calls a minute; the eleventh is refused and say
 
 Ask what was used, as JSON and as tables:
   curl -s -H 'Authorization: Bearer {token}' 'http://{platform}/api/v1/usage/stats?range=1h'
-  {program} usage top --by organization --url http://{platform} --token {token}
-  {program} usage records --outcome denied --url http://{platform} --token {token}
+  tollgate usage top --by organization
+  tollgate usage records --outcome denied
 
 Example customers make {} requests a second. Ctrl-C ends everything.",
         if args.no_traffic {

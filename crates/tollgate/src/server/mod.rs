@@ -8,6 +8,7 @@ mod background;
 mod carry;
 mod listen;
 mod seed;
+mod ship_metrics;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,7 @@ use tollgate_store::Store;
 use tollgate_store_sqlite::SqliteStore;
 
 use self::carry::Carrier;
+use self::ship_metrics::ShipMetrics;
 use crate::config::Config;
 use crate::pepper;
 
@@ -102,6 +104,10 @@ impl Server {
         let catalog = background::CatalogFile::find(config, &control).await?;
         let sources = seed::Sources::of(&control, store.as_ref(), &carrier);
         seed::quotas(&gateway, &sources, clock.now().wall).await?;
+        registry.register_collector(Box::new(ShipMetrics {
+            shipper: shipper.clone(),
+            started: clock.now().wall,
+        }));
         let api = ApiState::new(ApiParts {
             control: control.clone(),
             metering,

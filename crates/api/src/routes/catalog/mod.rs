@@ -63,10 +63,10 @@ macro_rules! object_calls {
             )]
             pub async fn create(
                 State(state): State<ApiState>,
-                By(principal): By,
+                By(actor): By,
                 JsonObject(input): JsonObject,
             ) -> ApiResult<(StatusCode, Json<Value>)> {
-                let made = operations::create(&state, KIND, input, &principal).await?;
+                let made = operations::create(&state, KIND, input, &actor).await?;
                 Ok((StatusCode::CREATED, Json(made)))
             }
 
@@ -97,11 +97,11 @@ macro_rules! object_calls {
             )]
             pub async fn patch(
                 State(state): State<ApiState>,
-                By(principal): By,
+                By(actor): By,
                 Id(id): Id,
                 JsonObject(patch): JsonObject,
             ) -> ApiResult<Json<Value>> {
-                operations::patch(&state, KIND, &id, patch, &principal)
+                operations::patch(&state, KIND, &id, patch, &actor)
                     .await
                     .map(Json)
             }
@@ -115,10 +115,10 @@ macro_rules! object_calls {
             )]
             pub async fn delete(
                 State(state): State<ApiState>,
-                By(principal): By,
+                By(actor): By,
                 Id(id): Id,
             ) -> ApiResult<StatusCode> {
-                operations::delete(&state, KIND, &id, &principal).await?;
+                operations::delete(&state, KIND, &id, &actor).await?;
                 Ok(StatusCode::NO_CONTENT)
             }
         }

@@ -1,7 +1,7 @@
 //! What the calls of all kinds of objects do.
 
 use serde_json::{Map, Value};
-use tollgate_control::{Entry, Object, ObjectFilter, Principal, object_json};
+use tollgate_control::{Actor, Entry, Object, ObjectFilter, object_json};
 use tollgate_model::OrganizationId;
 use tollgate_store::{ObjectKind, Page};
 
@@ -42,11 +42,11 @@ pub async fn create(
     state: &ApiState,
     kind: ObjectKind,
     input: Map<String, Value>,
-    principal: &Principal,
+    actor: &Actor,
 ) -> ApiResult<Value> {
     let entry = state
         .control()
-        .create_object(kind, &Value::Object(input), &principal.name)
+        .create_object(kind, &Value::Object(input), actor.clone())
         .await?;
     show(state, &entry).await
 }
@@ -68,11 +68,11 @@ pub async fn patch(
     kind: ObjectKind,
     id: &str,
     patch: Map<String, Value>,
-    principal: &Principal,
+    actor: &Actor,
 ) -> ApiResult<Value> {
     let entry = state
         .control()
-        .patch_object(kind, id, &Value::Object(patch), &principal.name)
+        .patch_object(kind, id, &Value::Object(patch), &actor.name)
         .await?;
     show(state, &entry).await
 }
@@ -81,16 +81,8 @@ pub async fn patch(
 ///
 /// # Errors
 /// What `control` refuses.
-pub async fn delete(
-    state: &ApiState,
-    kind: ObjectKind,
-    id: &str,
-    principal: &Principal,
-) -> ApiResult<()> {
-    Ok(state
-        .control()
-        .delete_object(kind, id, &principal.name)
-        .await?)
+pub async fn delete(state: &ApiState, kind: ObjectKind, id: &str, actor: &Actor) -> ApiResult<()> {
+    Ok(state.control().delete_object(kind, id, &actor.name).await?)
 }
 
 /// The object's fields; a subscription's usage beside them.

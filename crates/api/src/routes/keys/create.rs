@@ -1,7 +1,7 @@
 //! `POST /api/v1/keys`.
 
-use axum::Json;
 use axum::extract::State;
+use axum::{Extension, Json};
 use http::StatusCode;
 use serde_json::Value;
 
@@ -11,12 +11,15 @@ use super::usage::{Usage, period_start};
 use crate::body::JsonObject;
 use crate::error::ApiResult;
 use crate::extract::By;
+use crate::idempotency::ShownOnce;
 use crate::state::ApiState;
 
 /// Make a key.
 ///
 /// The answer holds the secret in `key`: it is shown once. Gateways in this process accept the key
-/// already when this is answered.
+/// already when this is answered. Sent again under its `Idempotency-Key`, the call is answered
+/// alike while this process remembers; afterwards with 409 `idempotency_answer_lost`, which names
+/// the key: the secret is not kept anywhere.
 #[utoipa::path(
     post, path = "/api/v1/keys", tag = "Keys",
     operation_id = "create_key",
@@ -26,12 +29,12 @@ use crate::state::ApiState;
 )]
 pub async fn create_key(
     State(state): State<ApiState>,
-    By(principal): By,
+    By(actor): By,
     JsonObject(input): JsonObject,
-) -> ApiResult<(StatusCode, Json<Value>)> {
+) -> ApiResult<(StatusCode, Extension<ShownOnce>, Json<Value>)> {
     let made = state
         .control()
-        .create_key(&Value::Object(input), &principal.name)
+        .create_key(&Value::Object(input), actor)
         .await?;
     let key = &made.view.key;
     let catalog = state.control().catalog();
@@ -48,5 +51,5 @@ pub async fn create_key(
     };
     let mut shown = made.to_json();
     complete(&mut shown, key, state.clock().now().wall, usage.to_json());
-    Ok((StatusCode::CREATED, Json(shown)))
+    Ok((StatusCode::CREATED, Extension(ShownOnce), Json(shown)))
 }

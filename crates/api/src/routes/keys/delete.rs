@@ -20,9 +20,9 @@ use crate::state::ApiState;
 )]
 pub async fn delete_key(
     State(state): State<ApiState>,
-    By(principal): By,
+    By(actor): By,
     Id(id): Id,
 ) -> ApiResult<StatusCode> {
-    state.control().revoke_key(&id, &principal.name).await?;
+    state.control().revoke_key(&id, &actor.name).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -5,7 +5,7 @@ use axum::extract::State;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::Value;
 use tollgate_model::SubscriptionId;
-use tollgate_store::{KeyFilter, Page};
+use tollgate_store::{KeyFilter, ObjectKind, Page};
 
 use super::schema::Key;
 use super::show::show;
@@ -49,6 +49,11 @@ pub async fn list_keys(
     }
     let filter = KeyFilter { subscription };
     let found = state.control().list_keys(&filter, &page).await?;
+    if let (Some(id), true) = (&filter.subscription, found.items.is_empty()) {
+        state
+            .control()
+            .get_object(ObjectKind::Subscription, id.as_str())?;
+    }
     let shared = &state;
     let items: Vec<Value> = stream::iter(found.items)
         .map(|view| async move { show(shared, &view).await })

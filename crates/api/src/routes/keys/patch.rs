@@ -24,13 +24,13 @@ use crate::state::ApiState;
 )]
 pub async fn patch_key(
     State(state): State<ApiState>,
-    By(principal): By,
+    By(actor): By,
     Id(id): Id,
     JsonObject(patch): JsonObject,
 ) -> ApiResult<Json<Value>> {
     let view = state
         .control()
-        .patch_key(&id, &Value::Object(patch), &principal.name)
+        .patch_key(&id, &Value::Object(patch), &actor.name)
         .await?;
     show(&state, &view).await.map(Json)
 }

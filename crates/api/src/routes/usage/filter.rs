@@ -50,7 +50,7 @@ pub struct FilterParams {
     route: Option<String>,
     /// Only calls under this plan (`tier`).
     plan: Option<String>,
-    /// Calls of test keys too.
+    /// Calls of test keys too; `false` by default, but for single records, which show all.
     include_test: Option<bool>,
 }
 

@@ -16,6 +16,7 @@ use super::wire::ms;
 use crate::error::{ApiError, ApiResult};
 use crate::page::{List, read_page};
 use crate::query::Query;
+use crate::routes::lookup;
 use crate::state::ApiState;
 
 /// One request.
@@ -152,7 +153,8 @@ impl Record {
 
 /// Single requests.
 ///
-/// Newest first, those of test keys too.
+/// Newest first. Records are single facts and no statistics, so those of test keys are among them
+/// unless `include_test=false` (or `test=false`) leaves them out.
 #[utoipa::path(
     get, path = "/api/v1/usage/records", tag = "Usage",
     operation_id = "usage_records",
@@ -175,9 +177,11 @@ pub async fn usage_records(
     mut query: Query,
 ) -> ApiResult<Json<List<Record>>> {
     let span = read_span(&mut query, state.metering().now());
+    let leaves_tests_out = query.has("include_test");
     let filter = read_filter(&state, &mut query)?;
     let page = read_page(&mut query);
     let test = query.has("test").then(|| query.flag("test"));
+    let test = test.or((leaves_tests_out && !filter.include_test).then_some(false));
     let id = query.text("request_id").map(|id| EventId::parse(&id));
     let status = query
         .number("status", 100..=999)
@@ -207,7 +211,12 @@ pub async fn usage_records(
         ..RecordsQuestion::in_span(span)
     };
     match state.metering().records(&question).await {
-        Ok(found) => Ok(Json(List::of(found, Record::of))),
+        Ok(found) => {
+            if found.items.is_empty() {
+                lookup::check_names(&state, &question.filter).await?;
+            }
+            Ok(Json(List::of(found, Record::of)))
+        }
         Err(MeteringError::Store(error))
             if error.kind == StoreErrorKind::NotFound && question.cursor.is_some() =>
         {

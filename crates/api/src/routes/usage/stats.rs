@@ -9,6 +9,7 @@ use super::filter::{FilterParams, SpanParams, read_filter, read_span};
 use super::wire::UsageStats;
 use crate::error::ApiResult;
 use crate::query::Query;
+use crate::routes::lookup;
 use crate::state::ApiState;
 
 /// Statistics of a span.
@@ -39,6 +40,9 @@ pub async fn usage_stats(
         quota,
     };
     let stats = state.metering().stats(&question).await?;
+    if stats.requests == 0 {
+        lookup::check_names(&state, &question.filter).await?;
+    }
     Ok(Json(UsageStats::of(stats)))
 }
 

@@ -11,6 +11,7 @@ use super::stats::quota_of;
 use super::wire::{NearLimitItem, RankedItem, UsageStats};
 use crate::error::ApiResult;
 use crate::query::Query;
+use crate::routes::lookup;
 use crate::state::ApiState;
 
 /// Most subscriptions whose quotas are looked at for `near_limit`, by id.
@@ -54,7 +55,11 @@ pub async fn usage_summary(
         filter,
         quotas,
     };
+    let filter = question.filter.clone();
     let summary = state.metering().summary(question).await?;
+    if summary.now.requests == 0 && summary.before.requests == 0 {
+        lookup::check_names(&state, &filter).await?;
+    }
     let ranked = |items: Vec<_>| items.into_iter().map(RankedItem::of).collect();
     Ok(Json(UsageSummary {
         now: UsageStats::of(summary.now),

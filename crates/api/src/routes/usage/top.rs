@@ -10,6 +10,7 @@ use super::filter::{FilterParams, SpanParams, read_filter, read_span};
 use super::wire::RankedItem;
 use crate::error::ApiResult;
 use crate::query::Query;
+use crate::routes::lookup;
 use crate::state::ApiState;
 
 const LIMIT_DEFAULT: u32 = 10;
@@ -60,6 +61,9 @@ pub async fn usage_top(
         limit,
     };
     let top = state.metering().top(&question).await?;
+    if top.items.is_empty() {
+        lookup::check_names(&state, &question.filter).await?;
+    }
     Ok(Json(Ranking {
         items: top.items.into_iter().map(RankedItem::of).collect(),
     }))

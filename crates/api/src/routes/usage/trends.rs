@@ -11,6 +11,7 @@ use super::filter::{FilterParams, SpanParams, read_filter, read_span};
 use super::wire::LatencyMs;
 use crate::error::ApiResult;
 use crate::query::Query;
+use crate::routes::lookup;
 use crate::state::ApiState;
 
 /// Usage over time.
@@ -104,6 +105,9 @@ pub async fn usage_trends(
         time_zone,
     };
     let points = state.metering().trends(&question).await?;
+    if points.iter().all(|point| point.requests == 0) {
+        lookup::check_names(&state, &question.filter).await?;
+    }
     Ok(Json(Trends {
         points: points.into_iter().map(TrendPoint::of).collect(),
     }))

@@ -1,0 +1,1 @@
+SELECT of, did, status, content_type, location, body FROM calls WHERE id = ?1
