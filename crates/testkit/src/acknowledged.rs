@@ -29,12 +29,13 @@ pub struct Acknowledged {
 pub struct AcknowledgedSet(HashMap<String, Acknowledged>);
 
 impl AcknowledgedSet {
-    /// Adds what a run of load was answered that began at `began_us` (wall time), but for 503.
+    /// Adds what a run of load was answered, but for 503.
     ///
     /// # Errors
     /// When an id was given before, or an answer carries none.
-    pub fn take(&mut self, report: &Report, began_us: i64) -> anyhow::Result<()> {
-        let wall = |us: u64| began_us.saturating_add(i64::try_from(us).unwrap_or(i64::MAX));
+    pub fn take(&mut self, report: &Report) -> anyhow::Result<()> {
+        let since = |us: u64| i64::try_from(us).unwrap_or(i64::MAX);
+        let wall = |us: u64| report.began_us.saturating_add(since(us));
         for attempt in &report.attempts {
             let Answer::Whole { status, request_id } = attempt.answer else {
                 continue;

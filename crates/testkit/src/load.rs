@@ -19,8 +19,8 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tollgate_model::RequestId;
 
-use crate::Elapsed;
 use crate::client::{Call, Connection};
+use crate::{Elapsed, wall_us};
 pub use report::{Answer, Attempt, Latencies, Report};
 
 /// How long a connection that cannot be made waits before it tries again.
@@ -114,6 +114,7 @@ pub async fn run(plan: Plan) -> Report {
         clock: Elapsed::start(),
         next: AtomicU64::new(0),
     });
+    let began_us = wall_us();
     let mut clients = JoinSet::new();
     for _ in 0..connections {
         clients.spawn(client(Arc::clone(&shared)));
@@ -122,7 +123,7 @@ pub async fn run(plan: Plan) -> Report {
     for made in clients.join_all().await {
         attempts.extend(made);
     }
-    Report::new(attempts, shared.clock.so_far())
+    Report::new(attempts, shared.clock.so_far(), began_us)
 }
 
 impl Shared {

@@ -123,7 +123,7 @@ impl World {
         let report = running.join_all().await.pop().context("one run")?;
         let ended = ended.context("it did not crash")?;
         ensure!(ended.signal() == Some(signal), "it ended with {ended}");
-        self.acknowledged.take(&report, began_us)?;
+        self.acknowledged.take(&report)?;
         self.crashes += 1;
 
         self.binary.setup_mut().environment.clear();

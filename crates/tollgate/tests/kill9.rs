@@ -179,11 +179,11 @@ impl World {
         plan
     }
 
-    /// Takes in what a run was answered, which began at these moments.
-    fn take(&mut self, report: &Report, oracle_us: u64, began_us: i64) -> anyhow::Result<()> {
+    /// Takes in what a run was answered, which began at this moment of the oracle's clock.
+    fn take(&mut self, report: &Report, oracle_us: u64) -> anyhow::Result<()> {
         let sent = report.attempts.iter().map(|a| oracle_us + a.begun_us);
         self.sent_us.extend(sent);
-        self.acknowledged.take(report, began_us)
+        self.acknowledged.take(report)
     }
 
     /// Load until so many answers came; then the process dies, in one of several ways.
@@ -208,7 +208,7 @@ impl World {
         self.kill_within_ms(30).await?;
         let mut reports = running.join_all().await;
         let report = reports.pop().context("one run of load")?;
-        self.take(&report, oracle_us, began_us)?;
+        self.take(&report, oracle_us)?;
         Ok(began_us)
     }
 
@@ -283,11 +283,11 @@ impl World {
     async fn use_up(&mut self) -> anyhow::Result<(u64, u64)> {
         let quota = self.rules.iter().find(|rule| rule.keys == (4..6));
         let quota = quota.context("the month's rule")?.max;
-        let (oracle_us, began_us) = (self.oracle.clock().us(), wall_us());
+        let oracle_us = self.oracle.clock().us();
         let plan = self.plan(Amount::Requests(quota * 5));
         let report = load::run(plan).await;
         ensure!(report.errors() == 0, "{:?}", report.error_texts());
-        self.take(&report, oracle_us, began_us)?;
+        self.take(&report, oracle_us)?;
         let all = self.through()?;
         let used = all.iter().filter(|one| (4..6).contains(&one.key)).count();
         let given_up = self.kills * (quota / 64 + 1 + CLIENTS as u64);

@@ -65,7 +65,7 @@ impl World {
     /// Every acknowledged answer is recorded once.
     async fn compare(&self, report: &Report) -> anyhow::Result<()> {
         let mut acknowledged = AcknowledgedSet::default();
-        acknowledged.take(report, 0)?;
+        acknowledged.take(report)?;
         let records = self.binary.records_by_id("range=24h").await?;
         acknowledged.all_among(&records, 0)
     }

@@ -46,6 +46,8 @@ pub struct Report {
     pub attempts: Vec<Attempt>,
     /// How long the run took.
     pub took: Duration,
+    /// When it began, in microseconds since the Unix epoch; a moment late rather than early.
+    pub began_us: i64,
 }
 
 /// Latencies of acknowledged requests, in microseconds.
@@ -62,9 +64,13 @@ pub struct Latencies {
 }
 
 impl Report {
-    pub(super) fn new(mut attempts: Vec<Attempt>, took: Duration) -> Self {
+    pub(super) fn new(mut attempts: Vec<Attempt>, took: Duration, began_us: i64) -> Self {
         attempts.sort_unstable_by_key(|attempt| attempt.number);
-        Self { attempts, took }
+        Self {
+            attempts,
+            took,
+            began_us,
+        }
     }
 
     /// Acknowledged answers by status.
