@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tollgate_counters::MemoryCounters;
 use tollgate_journal::SyncMode;
 use tollgate_model::{
-    ApiId, Catalog, Clock, DenialCode, IdGen, KeyId, Now, Pepper, Sequence, Ticks, Timestamp,
+    ApiId, Catalog, Clock, DenialCode, IdGen, KeyId, Pepper, Sequence, Ticks, Timestamp,
 };
 
 use crate::address::network_of;
