@@ -26,5 +26,5 @@ test:
 	@cargo xtask ci
 
 campaign:
-	@tools/prerequisites.sh test
+	@tools/prerequisites.sh campaign
 	@cargo xtask campaign $(RUNS)

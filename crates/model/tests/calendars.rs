@@ -227,7 +227,7 @@ fn periods_of_every_zone_begin_where_python_says_and_tile_time() {
     }
     writeln!(
         std::io::stdout(),
-        "{zones} zones, {seen} periods compared, {asked} instants asked around their bounds"
+        "figure: {zones} zones, {seen} periods compared, {asked} instants asked around their bounds"
     )
     .unwrap();
     assert!(

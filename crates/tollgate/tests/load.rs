@@ -102,12 +102,12 @@ async fn a_steady_rate_is_served_without_an_error_and_counted_to_the_unit() -> a
 
     let direct = run(oracle.address(), &key, connections, rate, warm).await;
     let (through, beside) = (report.latencies(), direct.latencies());
-    println!("{rate} requests/s over {connections} connections for {seconds} s");
-    println!("{}", show("through Tollgate", through));
-    println!("{}", show("upstream alone", beside));
+    println!("figure: {rate} requests/s over {connections} connections for {seconds} s");
+    println!("figure: {}", show("through Tollgate", through));
+    println!("figure: {}", show("upstream alone", beside));
     let added_us = through.p99_us.saturating_sub(beside.p99_us);
-    println!("added at p99: {added_us} us");
-    println!("memory: {memory_before} bytes before, {memory_after} after");
+    println!("figure: added at p99: {added_us} us");
+    println!("figure: memory: {memory_before} bytes before, {memory_after} after");
     let may_grow = memory_before / 5 + 24 * 1024 * 1024;
     assert!(memory_after <= memory_before + may_grow, "memory grew");
     Ok(())

@@ -31,19 +31,85 @@ struct Run {
 
 /// What is started.
 enum What {
-    /// Tests of a package whose names hold the filter: `(package, target, filter)`, the target as
-    /// cargo's arguments.
-    Tests(&'static str, &'static [&'static str], &'static str),
+    /// Tests of a package: what cargo is asked for, and the filter of their names.
+    Tests(&'static [&'static str], &'static str),
     /// The binary with these arguments.
     Tollgate(&'static [&'static str]),
 }
 
-/// Everything, the shortest first.
+const fn tests(target: &'static [&'static str]) -> What {
+    What::Tests(target, "")
+}
+
+/// Everything, in the order in which little is compiled twice.
 const RUNS: &[Run] = &[
+    Run {
+        name: "calendars",
+        title: "periods of every zone against Python's calendars",
+        what: tests(&["--package", "tollgate-model", "--test", "calendars"]),
+        sizes: &[("TOLLGATE_CALENDAR_YEARS", "21")],
+    },
+    Run {
+        name: "journal",
+        title: "every byte torn, every bit flipped, every operation failing",
+        what: tests(&["--package", "tollgate-journal", "--lib"]),
+        sizes: &[("TOLLGATE_JOURNAL_EVERY", "1"), ("PROPTEST_CASES", "20000")],
+    },
+    Run {
+        name: "schedules",
+        title: "threads in every order over reservations, grants and snapshots",
+        what: What::Tests(&["--package", "tollgate-counters", "--lib"], "explored"),
+        sizes: &[("TOLLGATE_SHUTTLE_SCHEDULES", "100000")],
+    },
+    Run {
+        name: "restarts",
+        title: "counters over random crashes",
+        what: What::Tests(&["--package", "tollgate-counters", "--lib"], "restart"),
+        sizes: &[("PROPTEST_CASES", "100000")],
+    },
+    Run {
+        name: "simulation",
+        title: "one node from one seed: clock, disk, store and kills",
+        what: tests(&["--package", "tollgate-simulator", "--test", "seeds"]),
+        sizes: &[
+            ("TOLLGATE_SIM_SEEDS", "1000"),
+            ("TOLLGATE_SIM_STEPS", "10000"),
+        ],
+    },
+    Run {
+        name: "exact_limits",
+        title: "attempts against limits, to the unit",
+        what: tests(&["--package", "tollgate", "--test", "exact_limits"]),
+        sizes: &[("TOLLGATE_ATTEMPTS", "10000000"), ("TOLLGATE_ROUNDS", "10")],
+    },
+    Run {
+        name: "kill9",
+        title: "`kill -9` under load, limits near",
+        what: tests(&["--package", "tollgate", "--test", "kill9"]),
+        sizes: &[("TOLLGATE_KILL9_CYCLES", "1000")],
+    },
+    Run {
+        name: "power_cut",
+        title: "power cuts on a real file system",
+        what: tests(&["--package", "tollgate", "--test", "power_cut"]),
+        sizes: &[("TOLLGATE_POWER_CUTS", "60")],
+    },
+    Run {
+        name: "machine",
+        title: "slow disks, syncs that fail, clocks that jump, no file descriptors",
+        what: tests(&["--package", "tollgate", "--test", "machine"]),
+        sizes: &[("TOLLGATE_MACHINE_FAULTS", "1")],
+    },
+    Run {
+        name: "cuts",
+        title: "connections cut at every byte",
+        what: tests(&["--package", "tollgate", "--test", "cuts"]),
+        sizes: &[],
+    },
     Run {
         name: "load",
         title: "1 000 requests a second over 1 000 connections",
-        what: What::Tests("tollgate", &["--test", "load"], ""),
+        what: tests(&["--package", "tollgate", "--test", "load"]),
         sizes: &[
             ("TOLLGATE_LOAD_SECONDS", "60"),
             ("TOLLGATE_LOAD_CONNECTIONS", "1000"),
@@ -51,16 +117,32 @@ const RUNS: &[Run] = &[
         ],
     },
     Run {
-        name: "exact_limits",
-        title: "attempts against limits, to the unit",
-        what: What::Tests("tollgate", &["--test", "exact_limits"], ""),
-        sizes: &[("TOLLGATE_ATTEMPTS", "10000000")],
+        name: "bench-admission",
+        title: "the way of a decision",
+        what: What::Tollgate(&["bench", "admission"]),
+        sizes: &[],
     },
     Run {
-        name: "kill9",
-        title: "`kill -9` under load, limits near",
-        what: What::Tests("tollgate", &["--test", "kill9"], ""),
-        sizes: &[("TOLLGATE_KILL9_CYCLES", "1000")],
+        name: "bench-ingest",
+        title: "from the journal to an answer",
+        what: What::Tollgate(&["bench", "ingest", "--dir", "target"]),
+        sizes: &[],
+    },
+    Run {
+        name: "failpoints",
+        title: "crashes at every step between journal and store",
+        what: tests(&[
+            "--package",
+            "tollgate",
+            "--features",
+            "failpoints",
+            "--test",
+            "failpoints",
+        ]),
+        sizes: &[
+            ("TOLLGATE_FAILPOINT_CRASHES", "20"),
+            ("TOLLGATE_LOST_ANSWERS", "14000"),
+        ],
     },
 ];
 
@@ -112,9 +194,8 @@ impl Run {
     fn arguments(&self) -> Vec<&'static str> {
         let mut arguments = Vec::new();
         match &self.what {
-            What::Tests(package, target, filter) => {
-                arguments.extend(["test", "--profile", "campaign", "--locked", "--package"]);
-                arguments.push(package);
+            What::Tests(target, filter) => {
+                arguments.extend(["test", "--profile", "campaign", "--locked"]);
                 arguments.extend(*target);
                 arguments.push("--");
                 arguments.extend((!filter.is_empty()).then_some(*filter));
@@ -135,8 +216,9 @@ impl Run {
             .sizes()
             .map(|(name, size)| format!("{name}={size}"))
             .collect();
+        let arguments = self.arguments();
         words.push("cargo".to_owned());
-        words.extend(self.arguments().into_iter().map(str::to_owned));
+        words.extend(arguments.into_iter().map(str::to_owned));
         words.join(" ")
     }
 
@@ -158,8 +240,6 @@ impl Run {
             // The test runner may have begun the line with the test's name.
             if let Some((_, figure)) = line.split_once(FIGURE) {
                 figures.push(figure.trim().to_owned());
-            } else if matches!(self.what, What::Tollgate(_)) && line.starts_with("    ") {
-                figures.push(line.trim().to_owned());
             }
             say(&line);
         }

@@ -1,5 +1,5 @@
 //! What `/metrics` shows of the way from the journal to the numbers. Names, units and what to do
-//! are in `docs/metrics-platform.md`.
+//! are in `docs/metrics.md`.
 
 use std::fmt;
 use std::sync::Arc;

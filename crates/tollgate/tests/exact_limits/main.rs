@@ -28,7 +28,7 @@ fn rounds() -> u64 {
 }
 
 fn say(line: &str) -> anyhow::Result<()> {
-    Ok(writeln!(std::io::stdout(), "{line}")?)
+    Ok(writeln!(std::io::stdout(), "figure: {line}")?)
 }
 
 /// A limit, how often it is tried, and by how many clients.
