@@ -217,11 +217,11 @@ fn an_answer_before_the_body_reaches_a_client_that_is_still_sending() {
     let world = World::new();
     for framing in ["content-length: 5000", "transfer-encoding: chunked"] {
         let mut client = world.client();
+        let answered = world.events().len() + 1;
         client.send(format!(
             "POST /v1/early HTTP/1.1\r\nhost: a\r\nx-api-key: {KEY}\r\n{framing}\r\n\r\n"
         ));
         // The gateway has let go of the exchange, and of the connection, before the body comes.
-        let answered = world.events().len() + 1;
         world.wait_for_events(answered);
         for _ in 0..20 {
             client.try_send("5\r\nabcde\r\n");

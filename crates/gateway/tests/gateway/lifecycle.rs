@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tollgate_model::{By, Outcome};
+use tollgate_model::{By, Outcome, UsageEvent};
 
 use crate::world::{KEY, Wish, World, gist, per_minute};
 
@@ -220,6 +220,7 @@ fn what_a_kill_broke_off_is_recorded_when_there_is_room_again() {
         options: Some(|options| {
             options.workers = 1;
             options.journal.keep_us = 0;
+            options.journal.segment_bytes = 16 * 1024;
         }),
         ..Wish::default()
     });
@@ -231,15 +232,24 @@ fn what_a_kill_broke_off_is_recorded_when_there_is_room_again() {
     client.chunk(&mut Vec::new());
     world.pass(Duration::from_secs(61));
     world.wait_for_progress();
-    // The past takes all that the journal may have.
-    world.limit_journal(2 << 20);
+    let calls = 90;
+    let path = format!("/v1/{}", "x".repeat(1_000));
+    for _ in 0..calls {
+        assert_eq!(world.call(&path).status, 200);
+    }
+    // The past takes more than all that the journal may have from now on.
+    world.limit_journal(2 * 16 * 1024);
     world.crash();
     assert_eq!(world.gateway().interrupted(), 0);
-    let used = world.used();
-    assert!((1..=16).contains(&used), "{used}");
-    assert!(world.events().is_empty());
+    let (used, before) = (world.used(), world.events().len());
+    assert_eq!(before, calls);
+    assert!(used > calls as u64, "{used}");
+    assert_eq!(world.call("/v1/x").code(), "journal_full");
     world.make_room();
-    let event = world.the_event();
-    assert_eq!(gist(&event), (Outcome::Interrupted, 200, 1));
+    let interrupted =
+        |events: &[UsageEvent]| events.iter().any(|e| gist(e).0 == Outcome::Interrupted);
+    let events = world.wait_until("the broken-off exchange", interrupted);
+    let last = events.iter().find(|e| gist(e).0 == Outcome::Interrupted);
+    assert_eq!(last.map(gist), Some((Outcome::Interrupted, 200, 1)));
     assert_eq!(world.used(), used, "held before, settled now");
 }
