@@ -173,11 +173,15 @@ impl MemoryCounters {
         self.readings(&mut locked, limits, cost, at)
     }
 
-    /// Says that what was counted before this moment is lost: windows that are not known count as
+    /// Says that what was counted before `at` is lost: windows that are not known count as
     /// full until a span has passed. Quotas wait for [`Self::seed_quota`].
-    pub fn declare_lost(&self, now: Now) {
-        self.lost_at
-            .fetch_max(now.ticks.0.max(1), Ordering::Release);
+    pub fn declare_lost(&self, at: Ticks) {
+        self.lost_at.fetch_max(at.0.max(1), Ordering::Release);
+    }
+
+    /// The last moment given to [`Self::declare_lost`]; 0 for none.
+    pub(crate) fn lost_at(&self) -> Ticks {
+        Ticks(self.lost_at.load(Ordering::Acquire))
     }
 
     /// The scope of a client's address, counted apart while there is room: see
@@ -329,9 +333,9 @@ impl MemoryCounters {
         let mut counter = Counter::new(kind, at);
         match &mut counter.body {
             Body::Window(window) => {
-                let lost_at = self.lost_at.load(Ordering::Acquire);
-                if lost_at > 0 {
-                    let slot = slot_at(window.per(), Ticks(lost_at));
+                let lost_at = self.lost_at();
+                if lost_at.0 > 0 {
+                    let slot = slot_at(window.per(), lost_at);
                     window.add_in(slot, u64::from(RateLimit::MAX_LARGEST));
                 }
             }

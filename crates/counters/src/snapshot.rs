@@ -35,6 +35,7 @@ impl MemoryCounters {
             round,
             at,
             positions: positions(),
+            lost_at: self.lost_at(),
             counters,
         })
     }

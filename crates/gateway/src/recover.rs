@@ -146,12 +146,19 @@ pub(crate) fn restore(
         shards: &c.shards,
     });
     counters.restore(checkpoint, &entries, now);
-    if recovered.complete {
+    let lost_at = if recovered.complete {
+        // A loss that the last life began with: its span may not have passed yet.
+        let shards = recovered.checkpoint.iter().flat_map(|c| &c.shards);
+        shards.map(|shard| shard.lost_at).max()?
+    } else {
+        tracing::error!("the journal does not tell everything: windows count as full for a span");
+        now.ticks
+    };
+    if lost_at.0 == 0 {
         return None;
     }
-    tracing::error!("the journal does not tell everything: counters count as full for one span");
-    counters.declare_lost(now);
-    Some(now.ticks)
+    counters.declare_lost(lost_at);
+    Some(lost_at)
 }
 
 fn logged(entry: &RecoveredEntry) -> (Position, Logged) {
@@ -165,4 +172,63 @@ fn logged(entry: &RecoveredEntry) -> (Position, Logged) {
         CounterChange::Charge(charge) => Logged::Charge(charge),
     };
     (position, logged)
+}
+
+#[cfg(test)]
+mod tests {
+    use tollgate_journal::{Checkpoint, DamageReport};
+    use tollgate_model::{NodeId, ShardSnapshot, Timestamp};
+
+    use super::*;
+
+    #[test]
+    fn a_loss_is_not_forgotten_by_a_second_start_within_its_span() {
+        let now = Now {
+            wall: Timestamp(1_764_000_000_000_000),
+            ticks: Ticks(1_764_000_000_000_000),
+        };
+        let lost_at = Ticks(now.ticks.0 - 1_000_000);
+        let mut recovered = Recovered {
+            node: NodeId::new("node-a"),
+            epoch: 2,
+            fresh: false,
+            clean: false,
+            checkpoint: Some(Checkpoint {
+                epoch: 1,
+                at: now,
+                shards: vec![ShardSnapshot {
+                    shard: 0,
+                    round: 1,
+                    at: now.ticks,
+                    positions: Vec::new(),
+                    lost_at,
+                    counters: Vec::new(),
+                }],
+            }),
+            entries: Vec::new(),
+            unfinished: Vec::new(),
+            damage: DamageReport::default(),
+            lost_span: None,
+            last_tick: now.ticks,
+            complete: true,
+        };
+        let stream = StreamId {
+            node: NodeId::new("node-a"),
+            epoch: 2,
+            thread: 0,
+        };
+        let told = |recovered: &Recovered| {
+            let counters = MemoryCounters::new();
+            let nothing = Finished::default();
+            let lost_at = restore(&counters, recovered, &nothing, &stream, now);
+            let copy = counters.snapshot_shard(0, now, &mut Vec::new);
+            (lost_at, copy.map(|copy| copy.lost_at))
+        };
+        assert_eq!(told(&recovered), (Some(lost_at), Some(lost_at)));
+        recovered.complete = false;
+        assert_eq!(told(&recovered), (Some(now.ticks), Some(now.ticks)));
+        recovered.complete = true;
+        recovered.checkpoint = None;
+        assert_eq!(told(&recovered), (None, Some(Ticks(0))));
+    }
 }

@@ -165,6 +165,9 @@ pub struct ShardSnapshot {
     pub at: Ticks,
     /// For each journal thread, the first sequence whose charges are not in the snapshot.
     pub positions: Vec<Sequence>,
+    /// When counters were lost that a start inside their span must still take for full; 0 for
+    /// never.
+    pub lost_at: Ticks,
     /// The counters.
     pub counters: Vec<CounterState>,
 }

@@ -207,7 +207,7 @@ fn ticks_that_go_backwards_are_taken_as_the_latest() {
 #[test]
 fn lost_windows_are_full_for_a_span_and_quotas_come_from_elsewhere() {
     let counters = MemoryCounters::new();
-    counters.declare_lost(after_us(0));
+    counters.declare_lost(after_us(0).ticks);
     let limits = [window(1, Per::Minute, 5)];
     assert_eq!(spend(&counters, &limits, 9, after_us(MINUTE_US - 1)), 0);
     let Err(ReserveError::Denied(denied)) = reserve(&counters, &limits, 1, after_us(0)) else {

@@ -82,6 +82,7 @@ fn shard(at: Ticks, position: u64) -> ShardSnapshot {
         round: 1,
         at,
         positions: vec![Sequence(position)],
+        lost_at: Ticks(0),
         counters: Vec::new(),
     }
 }

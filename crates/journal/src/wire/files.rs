@@ -155,6 +155,8 @@ struct ShardMessage {
     positions: Vec<u64>,
     #[prost(message, repeated, tag = "5")]
     counters: Vec<CounterStateMessage>,
+    #[prost(uint64, tag = "6")]
+    lost_at: u64,
 }
 
 /// A checkpoint as it stands in its file.
@@ -219,6 +221,7 @@ fn write_shard(shard: &ShardSnapshot) -> ShardMessage {
         at: shard.at.0,
         positions: shard.positions.iter().map(|sequence| sequence.0).collect(),
         counters: shard.counters.iter().map(write_counter).collect(),
+        lost_at: shard.lost_at.0,
     }
 }
 
@@ -230,6 +233,7 @@ fn read_shard(message: ShardMessage) -> Result<ShardSnapshot, Unreadable> {
         round: message.round,
         at: Ticks(message.at),
         positions: message.positions.into_iter().map(Sequence).collect(),
+        lost_at: Ticks(message.lost_at),
         counters: counters?,
     })
 }

@@ -26,6 +26,7 @@ fn checkpoint_of(journal: &FakeJournal, positions: &[[u64; 2]], in_flight: u64) 
             round: 1,
             at: Ticks(0),
             positions: positions[n as usize].map(Sequence).to_vec(),
+            lost_at: Ticks(0),
             counters: Vec::new(),
         })
         .collect();
