@@ -1,6 +1,8 @@
 //! Copies of whole shards, and giving grants back.
 
-use tollgate_model::{Now, Sequence, ShardSnapshot};
+use std::sync::atomic::Ordering;
+
+use tollgate_model::{Now, Sequence, ShardSnapshot, Timestamp};
 
 use crate::memory::MemoryCounters;
 
@@ -35,6 +37,7 @@ impl MemoryCounters {
             round,
             at,
             positions: positions(),
+            closed_before: Timestamp(self.closed_before.load(Ordering::Acquire)),
             counters,
         })
     }

@@ -165,6 +165,9 @@ pub struct ShardSnapshot {
     pub at: Ticks,
     /// For each journal thread, the first sequence whose charges are not in the snapshot.
     pub positions: Vec<Sequence>,
+    /// Quotas whose periods ended until then may have been forgotten: one that is not among the
+    /// counters is not known to be unused. `i64::MIN` while none was.
+    pub closed_before: Timestamp,
     /// The counters.
     pub counters: Vec<CounterState>,
 }
