@@ -62,6 +62,15 @@ const RUNS: &[Run] = &[
         what: What::Tests("tollgate", &["--test", "kill9"], ""),
         sizes: &[("TOLLGATE_KILL9_CYCLES", "1000")],
     },
+    Run {
+        name: "simulator",
+        title: "one node from one seed, under every fault",
+        what: What::Tests("tollgate-simulator", &["--test", "seeds"], "no_seed"),
+        sizes: &[
+            ("TOLLGATE_SIM_SEEDS", "1000"),
+            ("TOLLGATE_SIM_STEPS", "10000"),
+        ],
+    },
 ];
 
 /// Runs those that are named, or all; the answer is whether all of them passed.
