@@ -40,7 +40,7 @@ pub struct MemoryCounters {
     /// When counters were lost, or 0: until a span later, windows that are not known are full.
     lost_at: AtomicU64,
     /// Quotas whose periods ended before this have been forgotten: they stay closed.
-    closed_before: AtomicI64,
+    pub(crate) closed_before: AtomicI64,
 }
 
 impl Default for MemoryCounters {

@@ -40,6 +40,7 @@
 //! that took long) is handed in as a charge that kept all it reserved: it moves from E to D.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 
 use tollgate_admission::slot_at;
 use tollgate_model::{Charge, CounterId, CounterState, Mark, Now, Sequence, ShardSnapshot, Ticks};
@@ -107,6 +108,10 @@ impl MemoryCounters {
         }
         let by_shard: HashMap<u16, &ShardSnapshot> =
             copies.iter().map(|copy| (copy.shard, copy)).collect();
+        // A clock set back must not open again what an earlier life has forgotten.
+        let closed_before = copies.iter().map(|copy| copy.closed_before.0).max();
+        self.closed_before
+            .fetch_max(closed_before.unwrap_or(i64::MIN), Ordering::AcqRel);
         let copy_of = |counter| by_shard.get(&shard_of(counter)).copied();
         for (position, logged) in entries {
             let (counter, at) = match logged {

@@ -1,6 +1,8 @@
 //! Copies of whole shards, and giving grants back.
 
-use tollgate_model::{Now, Sequence, ShardSnapshot};
+use std::sync::atomic::Ordering;
+
+use tollgate_model::{Now, Sequence, ShardSnapshot, Timestamp};
 
 use crate::memory::MemoryCounters;
 
@@ -36,6 +38,7 @@ impl MemoryCounters {
             at,
             positions: positions(),
             lost_at: self.lost_at(),
+            closed_before: Timestamp(self.closed_before.load(Ordering::Acquire)),
             counters,
         })
     }

@@ -1,7 +1,7 @@
 //! What all threads of a gateway share: counters, keys, the catalog, figures, and the few numbers
 //! that are counted per node.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -119,7 +119,7 @@ pub(crate) struct Node {
     by_address: Mutex<HashMap<IpAddr, usize>>,
     /// The second and how many unidentified refusals were recorded in it.
     unidentified: Mutex<(u64, u32)>,
-    summaries: Mutex<HashMap<(ApiId, DenialCode), u32>>,
+    summaries: Mutex<BTreeMap<(ApiId, DenialCode), u32>>,
     me_calls: Mutex<SecondCount>,
 }
 
@@ -338,7 +338,7 @@ impl Node {
     }
 
     /// Takes what waits to be summarised.
-    pub(crate) fn take_summaries(&self) -> HashMap<(ApiId, DenialCode), u32> {
+    pub(crate) fn take_summaries(&self) -> BTreeMap<(ApiId, DenialCode), u32> {
         std::mem::take(&mut *self.summaries.lock())
     }
 

@@ -202,6 +202,7 @@ mod tests {
                     at: now.ticks,
                     positions: Vec::new(),
                     lost_at,
+                    closed_before: Timestamp(i64::MIN),
                     counters: Vec::new(),
                 }],
             }),

@@ -4,7 +4,7 @@
 //! two awaits. Connections are tasks of the thread's own set and cannot outlive it.
 
 use std::cell::{Cell, RefCell, RefMut};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -45,7 +45,8 @@ pub(crate) struct Worker {
     writer: RefCell<Writer>,
     pool: RefCell<Pool>,
     compiled: RefCell<CompiledCache>,
-    connections: RefCell<HashMap<u64, Rc<Connection>>>,
+    /// In the order in which they came, so that what is done to all is always done in one order.
+    connections: RefCell<BTreeMap<u64, Rc<Connection>>>,
     next_connection: Cell<u64>,
     scratch: RefCell<Box<[u8]>>,
     next_upstream: Cell<usize>,

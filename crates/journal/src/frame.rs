@@ -10,6 +10,8 @@ use tollgate_model::Ticks;
 pub(crate) const FRAME_BYTES: usize = 36;
 pub(crate) const MAGIC: [u8; 4] = [0xff, b'T', b'g', 0xfe];
 const VERSION: u8 = 1;
+/// A sync age that says nothing: what would not fit must not pass for a younger one.
+const AGE_UNKNOWN: u32 = u32::MAX;
 
 /// What a record holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +50,8 @@ pub(crate) struct FrameHead {
     pub sequence: u64,
     /// When it was appended.
     pub at: Ticks,
-    /// At that moment, everything appended to any stream before this tick was on disk.
+    /// At that moment, everything appended to any stream before this tick was on disk; 0 where
+    /// the last sync was too long ago (71 minutes) to be told.
     pub synced_at: Ticks,
     /// Header and payload.
     pub bytes: usize,
@@ -88,7 +91,7 @@ pub(crate) fn finish(
     synced_at: Ticks,
 ) {
     let length = buffer.len().saturating_sub(FRAME_BYTES);
-    let age = u32::try_from(at.since(synced_at)).unwrap_or(u32::MAX);
+    let age = u32::try_from(at.since(synced_at)).unwrap_or(AGE_UNKNOWN);
     put(buffer, 0, MAGIC);
     put(buffer, 8, (length as u32).to_le_bytes());
     put(buffer, 12, [kind.code(), VERSION, 0, 0]);
@@ -124,11 +127,15 @@ pub(crate) fn parse(salt: u32, bytes: &[u8]) -> Option<(FrameHead, &[u8])> {
     let [kind, version] = get::<2>(record, 12)?;
     let at = u64::from_le_bytes(get::<8>(record, 24)?);
     let age = u32::from_le_bytes(get::<4>(record, 32)?);
+    let synced_at = match age {
+        AGE_UNKNOWN => 0,
+        known => at.saturating_sub(u64::from(known)),
+    };
     let head = FrameHead {
         kind: Kind::of(kind, version),
         sequence: u64::from_le_bytes(get::<8>(record, 16)?),
         at: Ticks(at),
-        synced_at: Ticks(at.saturating_sub(u64::from(age))),
+        synced_at: Ticks(synced_at),
         bytes: total,
     };
     Some((head, record.get(FRAME_BYTES..)?))
@@ -154,6 +161,17 @@ mod tests {
         assert_eq!(payload, b"payload");
         assert_eq!((head.kind, head.sequence), (Kind::Grant, 42));
         assert_eq!((head.at, head.synced_at), (Ticks(1_000), Ticks(400)));
+    }
+
+    #[test]
+    fn a_sync_too_long_ago_to_be_told_is_not_taken_for_a_later_one() {
+        let hour_us = 3_600_000_000;
+        let (at, synced_at) = (Ticks(9 * hour_us), Ticks(7 * hour_us));
+        let mut buffer = Vec::new();
+        begin(&mut buffer);
+        finish(&mut buffer, 7, Kind::Grant, 42, at, synced_at);
+        let (head, _) = parse(7, &buffer).unwrap();
+        assert!(head.synced_at <= synced_at, "{head:?}");
     }
 
     #[test]

@@ -67,7 +67,8 @@
 //! kind      1 event, 2 grant, 3 progress; version 1
 //! sequence  rises by one from record to record of a stream
 //! at        ticks (µs) of the append
-//! sync age  at that moment everything appended `sync age` µs before `at` was on disk
+//! sync age  at that moment everything appended `sync age` µs before `at` was on disk; all ones:
+//!           that was longer ago than can be told
 //! ```
 //! A reader that meets bytes that are no record looks for the next offset at which a record with a
 //! higher sequence passes its checksum. Behind the last record of a stream that was being written

@@ -168,6 +168,9 @@ pub struct ShardSnapshot {
     /// When counters were lost that a start inside their span must still take for full; 0 for
     /// never.
     pub lost_at: Ticks,
+    /// Quotas whose periods ended until then may have been forgotten: one that is not among the
+    /// counters is not known to be unused. `i64::MIN` while none was.
+    pub closed_before: Timestamp,
     /// The counters.
     pub counters: Vec<CounterState>,
 }

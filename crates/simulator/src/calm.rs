@@ -163,9 +163,11 @@ impl World {
         let now = self.now().wall;
         let told = runtime.block_on(reconcile(&store, view, now, &ReconcileOptions::default()));
         let report = told.map_err(|error| error.to_string())?;
-        match report.lines.iter().find(|line| !line.ok) {
-            None => Ok(()),
-            Some(line) => Err(format!("reconcile: {line}")),
+        let wrong = report.lines.iter().filter(|line| !line.ok);
+        let wrong: Vec<String> = wrong.map(ToString::to_string).collect();
+        match wrong.is_empty() {
+            true => Ok(()),
+            false => Err(format!("reconcile: {}", wrong.join("; "))),
         }
     }
 

@@ -87,6 +87,7 @@ impl World {
             filesystem: self.disk.mount(),
         };
         let number = self.disk.lives();
+        self.shelf.set_caller(number);
         let started = GatewayByHand::start(self.gateway.clone(), deps);
         let gateway = started.map_err(|error| error.to_string())?;
         if self.disk.lives() != number {
@@ -125,7 +126,8 @@ impl World {
             handle.publish_catalog(self.market.catalog());
             handle.publish_keys(self.market.all_keys());
             let interrupted = life.gateway.interrupted();
-            self.say(|| format!("started: {past:?}, {interrupted} interrupted"));
+            let damage = life.gateway.journal().damage();
+            self.say(|| format!("started: {past:?}, {interrupted} interrupted, {damage:?}"));
         }
         self.seed_quotas();
         Ok(())

@@ -1,12 +1,13 @@
 //! The platform's store with faults, and what was really put into it.
 //!
 //! **Invariant.** What is told as taken in is exactly what the store committed, whether or not the
-//! shipper learned of it.
+//! shipper learned of it. A process that the disk knows as killed is not heard any more.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use tollgate_journal::testing::FaultyDisk;
 use tollgate_model::{NodeId, Timestamp, UsageBucket, UsageEvent};
 use tollgate_store::{
     BucketQuery, Entity, HighWaterMark, IngestBatch, LedgerTotals, MemoryStore, Page, PeriodScope,
@@ -31,6 +32,7 @@ pub(crate) enum Weather {
 /// A store with weather.
 pub(crate) struct Shelf {
     inner: MemoryStore,
+    disk: FaultyDisk,
     state: Mutex<State>,
 }
 
@@ -38,16 +40,21 @@ struct State {
     weather: Weather,
     /// Calls that the weather lasts for.
     left: u32,
+    /// The process that speaks, as [`FaultyDisk::lives`] counts them.
+    caller: u64,
     taken: Vec<UsageEvent>,
 }
 
 impl Shelf {
-    pub(crate) fn new() -> Self {
+    /// `disk` knows which process lives.
+    pub(crate) fn new(disk: FaultyDisk) -> Self {
         Self {
             inner: MemoryStore::default(),
+            disk,
             state: Mutex::new(State {
                 weather: Weather::Fine,
                 left: 0,
+                caller: 0,
                 taken: Vec::new(),
             }),
         }
@@ -59,6 +66,11 @@ impl Shelf {
         state.left = calls;
     }
 
+    /// From now on this process speaks.
+    pub(crate) fn set_caller(&self, life: u64) {
+        self.state.lock().caller = life;
+    }
+
     /// What was committed since the last call, in order.
     pub(crate) fn take_taken(&self) -> Vec<UsageEvent> {
         std::mem::take(&mut self.state.lock().taken)
@@ -66,6 +78,9 @@ impl Shelf {
 
     fn weather(&self) -> Weather {
         let mut state = self.state.lock();
+        if state.caller != self.disk.lives() {
+            return Weather::Away;
+        }
         match state.left.checked_sub(1) {
             Some(left) => {
                 state.left = left;

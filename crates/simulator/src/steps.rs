@@ -227,12 +227,15 @@ impl World {
 
     pub(crate) fn sync(&mut self) -> Checked {
         let mut whole = false;
+        let mut told = None;
         if let Some(life) = &self.life {
             let journal = life.gateway.journal();
             journal.sync();
             let status = journal.status();
             whole = status.unsynced_bytes == 0;
+            told = Some(status);
         }
+        self.say(|| format!("synced: {told:?}"));
         if self.alive() {
             if whole {
                 self.truth.all_synced();
@@ -278,16 +281,14 @@ impl World {
             _ => return Err("there is no runtime".into()),
         };
         self.collect()?;
-        if let Some(life) = &self.life {
+        if let Some(life) = self.life.as_ref().filter(|_| self.alive()) {
             let status = life.shipper.status();
             if status.quarantined > 0 || (status.unreadable > 0 && !self.powerless) {
                 return Err(format!("the shipper gave events up: {status:?}"));
             }
         }
-        if let Err(error) = &passed {
-            let error = error.to_string();
-            self.say(|| format!("shipping failed: {error}"));
-        }
+        let told = passed.as_ref().map_err(ToString::to_string).copied();
+        self.say(|| format!("shipped: {told:?}"));
         Ok(passed.is_ok())
     }
 
@@ -297,7 +298,8 @@ impl World {
 
     pub(crate) fn purge(&mut self) -> Checked {
         if let Some(life) = &self.life {
-            life.gateway.journal().purge();
+            let purged = life.gateway.journal().purge();
+            self.say(|| format!("purged: {purged}"));
         }
         Ok(())
     }

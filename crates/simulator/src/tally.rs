@@ -1,7 +1,5 @@
 //! One counter as the naive reading has it: who was charged when, and nothing else.
 
-use std::collections::VecDeque;
-
 /// What stands at a moment.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Item {
@@ -11,10 +9,25 @@ pub(crate) enum Item {
     Units(u64),
 }
 
+impl Item {
+    fn units(self, of_request: impl Fn(usize) -> u64) -> u64 {
+        match self {
+            Self::Request(index) => of_request(index),
+            Self::Units(units) => units,
+        }
+    }
+}
+
 /// Units of the last span; without a span, of all time.
+///
+/// Everything is kept, because time may go back: a gateway whose clock was set back, or stood,
+/// begins again at the last tick that was written down.
 #[derive(Debug, Default)]
 pub(crate) struct Sliding {
-    items: VecDeque<(u64, Item)>,
+    /// In rising order of time.
+    items: Vec<(u64, Item)>,
+    /// So many of them have left.
+    left: usize,
     sum: u64,
     /// What is not later than this has left.
     cutoff: Option<u64>,
@@ -27,24 +40,29 @@ impl Sliding {
             return;
         };
         self.cutoff = self.cutoff.max(Some(cutoff));
-        while let Some((at, item)) = self.items.front().copied() {
+        while let Some((at, item)) = self.items.get(self.left).copied() {
             if Some(at) > self.cutoff {
                 break;
             }
-            let gone = match item {
-                Item::Request(index) => units(index),
-                Item::Units(units) => units,
-            };
-            self.sum = self.sum.saturating_sub(gone);
-            self.items.pop_front();
+            self.sum = self.sum.saturating_sub(item.units(&units));
+            self.left += 1;
         }
     }
 
-    pub(crate) fn add(&mut self, at: u64, item: Item, units: u64) {
-        if Some(at) > self.cutoff {
-            self.items.push_back((at, item));
-            self.sum = self.sum.saturating_add(units);
+    /// Time begins again at `now`: what was later is taken for of now, and what had left since
+    /// comes back.
+    pub(crate) fn rewind(&mut self, now: u64, units: impl Fn(usize) -> u64) {
+        for (at, _) in &mut self.items {
+            *at = now.min(*at);
         }
+        self.left = 0;
+        self.cutoff = None;
+        self.sum = self.items.iter().map(|(_, item)| item.units(&units)).sum();
+    }
+
+    pub(crate) fn add(&mut self, at: u64, item: Item, units: u64) {
+        self.items.push((at, item));
+        self.sum = self.sum.saturating_add(units);
     }
 
     /// A request of that moment is charged less than it was.

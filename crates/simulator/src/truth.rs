@@ -80,6 +80,7 @@ pub(crate) struct Truth {
     /// The journal did not tell everything, at this tick.
     lost_at: Option<u64>,
     latest_wall: Timestamp,
+    latest_tick: u64,
     delivered_units: BTreeMap<(By, usize, i64), u64>,
     pub(crate) admitted: u64,
     pub(crate) refused: u64,
@@ -363,6 +364,21 @@ impl Truth {
     /// Time has passed.
     pub(crate) fn see(&mut self, now: Now) {
         self.latest_wall = self.latest_wall.max(now.wall);
+        self.latest_tick = self.latest_tick.max(now.ticks.0);
+    }
+
+    /// Ticks begin again before the latest, as nothing that was written down says how late it was.
+    fn rewind(&mut self, now: u64) {
+        self.latest_tick = now;
+        for request in &mut self.requests {
+            request.at = request.at.min(now);
+        }
+        let requests = &self.requests;
+        for (name, tally) in &mut self.tallies {
+            let units = |forget| move |i| Self::units_on(requests, i, *name, forget);
+            tally.taken.rewind(now, units(true));
+            tally.counted.rewind(now, units(false));
+        }
     }
 
     /// The process or the machine is dead.
@@ -437,6 +453,9 @@ impl Truth {
                     self.excused += 1;
                 }
             }
+        }
+        if now.ticks.0 < self.latest_tick {
+            self.rewind(now.ticks.0);
         }
         if !complete {
             self.lost_at = Some(now.ticks.0);

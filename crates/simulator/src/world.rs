@@ -58,13 +58,14 @@ impl World {
         // Shortly before midnight at the end of a month, somewhere in 2026.
         let start = 1_767_225_600_000_000
             + i64::try_from(dice.below(330 * 86_400)).unwrap_or(0) * 1_000_000;
+        let disk = FaultyDisk::default();
         let runtime = tokio::runtime::Builder::new_current_thread().build().ok();
         Self {
             options: *options,
             clock: Arc::new(SimClock::at(Timestamp(start))),
             ids: Arc::new(SeededIds::new(dice.any())),
-            disk: FaultyDisk::default(),
-            shelf: Arc::new(Shelf::new()),
+            shelf: Arc::new(Shelf::new(disk.clone())),
+            disk,
             truth: Truth::default(),
             runtime,
             gateway: gateway_options(&dice),

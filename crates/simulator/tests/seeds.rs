@@ -6,7 +6,22 @@ use std::io::Write;
 use tollgate_simulator::{Options, Report, Violation, run};
 
 /// Seeds that once failed: (seed, steps).
-const FAILED_ONCE: &[(u64, u64)] = &[];
+const FAILED_ONCE: &[(u64, u64)] = &[
+    // A dead process was heard by the store: the account's fault.
+    (2, 1_000),
+    (13, 1_000),
+    (67, 1_000),
+    (74, 1_000),
+    (90, 1_000),
+    // A gateway's time may begin again before the latest moment: the account's fault.
+    (37, 1_000),
+    (58, 1_000),
+    // A quota that was forgotten was opened again by a clock set back after a restart.
+    (88, 1_000),
+    // A sync long ago passed for one of 71 minutes ago.
+    (1, 2_500),
+    (65, 2_500),
+];
 
 fn number(name: &str, or: u64) -> u64 {
     let text = std::env::var(name).ok();
@@ -25,11 +40,46 @@ fn no_seed_breaks_a_promise() {
     let first = number("TOLLGATE_SIM_FIRST", 1);
     let steps = number("TOLLGATE_SIM_STEPS", 1_000);
     let mut sum = Report::default();
+    let mut broken = Vec::new();
+    let mut out = std::io::stdout();
     for seed in first..first + seeds {
-        sum.add(&check(seed, steps).unwrap_or_else(|broken| panic!("{broken}")));
+        match run(&Options {
+            seed,
+            steps,
+            trace: false,
+        }) {
+            Ok(report) => sum.add(&report),
+            Err(violation) => {
+                writeln!(out, "{violation}").unwrap();
+                broken.push(seed);
+            }
+        }
     }
-    writeln!(std::io::stdout(), "{seeds} seeds: {sum:#?}").unwrap();
-    assert!(sum.admitted > 0 && sum.refused > 0 && sum.kills > 0 && sum.power_cuts > 0);
+    let Report {
+        operations,
+        kills,
+        stillborn,
+        power_cuts,
+        stops,
+        calms,
+        admitted,
+        refused,
+        delivered,
+        excused,
+        ..
+    } = sum;
+    let violations = broken.len();
+    writeln!(
+        out,
+        "figure: {seeds} seeds, {operations} operations, {} crashes ({kills} kills, {stillborn} \
+         starts that died, {power_cuts} power cuts), {stops} stops: {violations} violations; \
+         {admitted} requests admitted, {refused} refused, {delivered} records, {excused} within a \
+         told span, everything agreed at {calms} calms",
+        kills + stillborn + power_cuts
+    )
+    .unwrap();
+    assert!(broken.is_empty(), "seeds that break: {broken:?}");
+    assert!(admitted > 0 && refused > 0 && kills > 0 && power_cuts > 0);
 }
 
 #[test]

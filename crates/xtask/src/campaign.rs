@@ -144,6 +144,15 @@ const RUNS: &[Run] = &[
             ("TOLLGATE_LOST_ANSWERS", "14000"),
         ],
     },
+    Run {
+        name: "simulator",
+        title: "one node from one seed, under every fault",
+        what: What::Tests("tollgate-simulator", &["--test", "seeds"], "no_seed"),
+        sizes: &[
+            ("TOLLGATE_SIM_SEEDS", "1000"),
+            ("TOLLGATE_SIM_STEPS", "10000"),
+        ],
+    },
 ];
 
 /// Runs those that are named, or all; the answer is whether all of them passed.

@@ -1,7 +1,7 @@
 //! What one caller sees.
 
 use super::*;
-use crate::{SHARDS, Totals};
+use crate::{Checkpointed, SHARDS, Totals};
 use tollgate_model::{CounterKind, DenialCode};
 
 const MINUTE_US: u64 = 60_000_000;
@@ -184,6 +184,24 @@ fn a_wall_clock_set_back_reopens_no_quota_that_was_forgotten() {
     counters.evict(after_us(PERIOD_US + 60 * MINUTE_US));
     assert_eq!(counters.totals().counters, 0);
     assert_eq!(spend(&counters, &month, 9, after_us(10)), 0);
+}
+
+#[test]
+fn nor_does_it_after_a_restart() {
+    let counters = MemoryCounters::new();
+    let month = [quota(2, 5, Some(5))];
+    assert_eq!(spend(&counters, &month, 9, after_us(0)), 5);
+    let over = after_us(PERIOD_US + 60 * MINUTE_US);
+    counters.evict(over);
+    let snapshot = |shard| counters.snapshot_shard(shard, over, &mut Vec::new);
+    let shards: Vec<_> = (0..SHARDS).filter_map(snapshot).collect();
+    let restarted = MemoryCounters::new();
+    let checkpoint = Checkpointed {
+        epoch: 1,
+        shards: &shards,
+    };
+    restarted.restore(Some(checkpoint), &[], over);
+    assert_eq!(spend(&restarted, &month, 9, after_us(10)), 0);
 }
 
 #[test]

@@ -16,7 +16,9 @@ mod retention;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tollgate_model::{Charge, Now, Outcome, Sequence, ShardSnapshot, StreamId, Ticks, UsageEvent};
+use tollgate_model::{
+    Charge, Now, Outcome, Sequence, ShardSnapshot, StreamId, Ticks, Timestamp, UsageEvent,
+};
 
 use crate::testing::{CountingIds, FaultyDisk, ManualClock, charge, event};
 use crate::{Entry, Journal, JournalError, JournalOptions, NotWritten, Reader, Recovered, Writer};
@@ -83,6 +85,7 @@ fn shard(at: Ticks, position: u64) -> ShardSnapshot {
         at,
         positions: vec![Sequence(position)],
         lost_at: Ticks(0),
+        closed_before: Timestamp(7),
         counters: Vec::new(),
     }
 }

@@ -176,6 +176,9 @@ pub(crate) struct CheckpointFile {
     /// By thread, the first sequence whose charges are missing in some shard.
     #[prost(uint64, repeated, tag = "6")]
     pub positions: Vec<u64>,
+    /// The latest `closed_before` of the shards, where quotas were forgotten.
+    #[prost(sint64, optional, tag = "7")]
+    closed_before: Option<i64>,
 }
 
 fn write_counter(state: &CounterState) -> CounterStateMessage {
@@ -225,7 +228,10 @@ fn write_shard(shard: &ShardSnapshot) -> ShardMessage {
     }
 }
 
-fn read_shard(message: ShardMessage) -> Result<ShardSnapshot, Unreadable> {
+fn read_shard(
+    message: ShardMessage,
+    closed_before: Timestamp,
+) -> Result<ShardSnapshot, Unreadable> {
     let counters: Result<Vec<CounterState>, Unreadable> =
         message.counters.into_iter().map(read_counter).collect();
     Ok(ShardSnapshot {
@@ -234,6 +240,7 @@ fn read_shard(message: ShardMessage) -> Result<ShardSnapshot, Unreadable> {
         at: Ticks(message.at),
         positions: message.positions.into_iter().map(Sequence).collect(),
         lost_at: Ticks(message.lost_at),
+        closed_before,
         counters: counters?,
     })
 }
@@ -253,6 +260,11 @@ impl CheckpointFile {
             shards: shards.iter().map(write_shard).collect(),
             unfinished,
             positions,
+            closed_before: shards
+                .iter()
+                .map(|shard| shard.closed_before.0)
+                .max()
+                .filter(|at| *at > i64::MIN),
         }
     }
 
@@ -264,9 +276,10 @@ impl CheckpointFile {
     }
 
     pub(crate) fn read_shards(&mut self) -> Result<Vec<ShardSnapshot>, Unreadable> {
+        let closed_before = Timestamp(self.closed_before.unwrap_or(i64::MIN));
         std::mem::take(&mut self.shards)
             .into_iter()
-            .map(read_shard)
+            .map(|shard| read_shard(shard, closed_before))
             .collect()
     }
 }

@@ -25,6 +25,7 @@ fn checkpoint_of(journal: &FakeJournal, positions: &[[u64; 2]], in_flight: u64) 
             shard: n as u16,
             round: 1,
             at: Ticks(0),
+            closed_before: Timestamp(i64::MIN),
             positions: positions[n as usize].map(Sequence).to_vec(),
             lost_at: Ticks(0),
             counters: Vec::new(),

@@ -43,7 +43,7 @@ const HEADERS: [&str; 7] = [
 ];
 /// Most characters of the columns that can be long. With the others (time 20, status 6, ms 8,
 /// units 6) and two spaces between columns a row has at most 100.
-const REQUEST_CHARACTERS_MAX: usize = 22;
+const REQUEST_CHARACTERS_MAX: usize = 20;
 const SUBSCRIPTION_CHARACTERS_MAX: usize = 12;
 const RESULT_CHARACTERS_MAX: usize = 14;
 
