@@ -12,6 +12,7 @@ use tollgate_model::{Api, Catalog, CountersLost, DenialCode, JournalFull, Mark, 
 
 use crate::authenticate::Caller;
 use crate::exchange::{Permit, Terms};
+use crate::periods::PeriodClock;
 use crate::problem::Denial;
 use crate::routes::{ApiRoutes, RouteMatch};
 use crate::service::Visit;
@@ -69,6 +70,7 @@ impl CompiledCache {
         caller: &Caller,
         route: &RouteMatch,
         now: Now,
+        periods: &PeriodClock,
     ) -> Arc<CompiledLimits> {
         if self.catalog_version != catalog.version {
             self.by_caller.clear();
@@ -92,20 +94,23 @@ impl CompiledCache {
             api: Arc::as_ptr(route.owner()) as usize,
             route: route.index(),
         };
+        // Another thread may have begun a period that the wall clock has been set back from since.
+        let latest = periods.latest(now);
         if let Some(cached) = self.by_caller.get(&key)
-            && cached.compiled.is_current(now)
+            && cached.compiled.is_current(latest)
         {
             return Arc::clone(&cached.compiled);
         }
         if let Some(cached) = self.before.remove(&key)
-            && cached.compiled.is_current(now)
+            && cached.compiled.is_current(latest)
         {
             let compiled = Arc::clone(&cached.compiled);
             self.by_caller.insert(key, cached);
             return compiled;
         }
         let asked = as_admission(caller, open);
-        let compiled = CompiledLimits::new(catalog, asked, route.api(), route.route(), now);
+        let by = periods.at(now);
+        let compiled = CompiledLimits::new(catalog, asked, route.api(), route.route(), by);
         let compiled = Arc::new(compiled);
         let cached = Cached {
             compiled: Arc::clone(&compiled),
@@ -314,19 +319,19 @@ mod tests {
         };
         let mut cache = CompiledCache::default();
         let first = caller(0);
-        let compiled = cache.get(&catalog, &first, &route, now);
+        let compiled = cache.get(&catalog, &first, &route, now, &PeriodClock::default());
         for n in 1..COMPILED_MAX + COMPILED_MAX / 2 {
-            cache.get(&catalog, &caller(n), &route, now);
+            cache.get(&catalog, &caller(n), &route, now, &PeriodClock::default());
             if n % (COMPILED_MAX / 4) == 0 {
-                let again = cache.get(&catalog, &first, &route, now);
+                let again = cache.get(&catalog, &first, &route, now, &PeriodClock::default());
                 assert!(Arc::ptr_eq(&compiled, &again));
             }
             assert!(cache.by_caller.len() + cache.before.len() <= COMPILED_MAX);
         }
         for n in 0..COMPILED_MAX {
-            cache.get(&catalog, &caller(n), &route, now);
+            cache.get(&catalog, &caller(n), &route, now, &PeriodClock::default());
         }
-        let again = cache.get(&catalog, &first, &route, now);
+        let again = cache.get(&catalog, &first, &route, now, &PeriodClock::default());
         assert!(!Arc::ptr_eq(&compiled, &again));
     }
 }

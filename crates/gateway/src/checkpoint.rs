@@ -147,7 +147,8 @@ pub(crate) fn write_last(node: &Node, journal: &Journal, quiet: bool) -> bool {
 
 /// Writes a checkpoint of all counters.
 pub(crate) fn write(node: &Node, journal: &Journal) -> Result<(), JournalError> {
-    let at = node.clock.now();
+    // With the latest wall time that was seen: the next start opens no period of before.
+    let at = node.periods.at(node.clock.now());
     let shards: Vec<ShardSnapshot> = (0..SHARDS)
         .map_while(|shard| {
             let now = node.clock.now();

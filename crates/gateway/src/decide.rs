@@ -124,7 +124,8 @@ fn weigh_limits(
     answer: &mut CheckAnswer,
 ) -> Told {
     let asked = as_admission(caller, false);
-    let compiled = CompiledLimits::new(&catalog.catalog, asked, api, None, now);
+    let by = node.periods.at(now);
+    let compiled = CompiledLimits::new(&catalog.catalog, asked, api, None, by);
     let scope = address.map(Address::apart);
     let limits = compiled.at(now, scope.as_ref());
     let readings = node.counters.read(&limits, units, now);

@@ -23,6 +23,7 @@ use crate::metrics::Metrics;
 use crate::options::{
     ME_ADDRESSES_MAX, ME_CALLS_PER_SECOND, Options, UNKNOWN_KEY_RECORDS_PER_SECOND,
 };
+use crate::periods::PeriodClock;
 use crate::routes::RouteTable;
 
 /// A catalog, ready to decide by.
@@ -104,6 +105,7 @@ pub(crate) struct Node {
     pub(crate) mailboxes: Vec<Mailbox>,
     /// By thread, the first sequence of its journal that has not been claimed.
     pub(crate) positions: Vec<AtomicU64>,
+    pub(crate) periods: PeriodClock,
     stage: AtomicUsize,
     /// Threads that have not ended.
     threads_running: AtomicUsize,
@@ -133,6 +135,8 @@ pub(crate) struct NodeParts {
     pub(crate) threads: u16,
     /// Counters were lost at this tick.
     pub(crate) lost_at: Option<Ticks>,
+    /// The latest wall time that an earlier life saw.
+    pub(crate) latest_wall: Timestamp,
 }
 
 impl Node {
@@ -155,6 +159,7 @@ impl Node {
             positions: std::iter::repeat_with(AtomicU64::default)
                 .take(threads)
                 .collect(),
+            periods: PeriodClock::from(parts.latest_wall),
             stage: AtomicUsize::new(Stage::Starting as usize),
             threads_running: AtomicUsize::new(threads),
             lost: LostCounters::new(parts.lost_at),

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use tollgate_admission::{Cost, Enforcement};
 use tollgate_counters::{GrantLog, MemoryCounters, Reservation, ReserveError, SHARDS, Totals};
 use tollgate_journal::{Journal, JournalError, Recovered};
-use tollgate_model::{Clock, DenialCode, IdGen, KeyHash, Now, Pepper, StreamId};
+use tollgate_model::{Clock, DenialCode, IdGen, KeyHash, Now, Pepper, StreamId, Timestamp};
 
 use crate::admit::CompiledCache;
 use crate::authenticate::{Caller, Directory, check_caller};
@@ -66,6 +66,7 @@ impl Probe {
             counters,
             threads,
             lost_at,
+            latest_wall: recovered.map_or(Timestamp(0), |found| found.last_wall),
         });
         Self {
             node: Arc::new(node),
@@ -162,9 +163,13 @@ impl Lane {
         grants: &mut dyn GrantLog,
     ) -> Result<Reservation, ReserveError> {
         let catalog = self.node.catalog.load();
-        let compiled = self
-            .compiled
-            .get(&catalog.catalog, &caller.0, &self.route, now);
+        let compiled = self.compiled.get(
+            &catalog.catalog,
+            &caller.0,
+            &self.route,
+            now,
+            &self.node.periods,
+        );
         let limits = compiled.at(now, None);
         let cost = Cost::of(self.route.route()).reserved();
         let counters = &self.node.counters;

@@ -13,6 +13,7 @@ use crate::checkpoint;
 use crate::error::StartError;
 use crate::node::{Node, NodeParts};
 use crate::options::Options;
+use crate::periods::warn_of_set_back;
 
 /// A node that has taken up its past and serves nobody yet.
 pub(crate) struct Begun {
@@ -37,6 +38,7 @@ pub(crate) fn begin(
     let journal = Arc::new(journal);
     let threads = options.threads();
     let mut writers: Vec<Writer> = (0..threads).filter_map(|t| journal.writer(t)).collect();
+    warn_of_set_back(recovered.last_wall, clock.now().wall);
     let (counters, finished, lost_at) = bring_back(&mut writers, recovered, clock.now());
     let node = Arc::new(Node::new(NodeParts {
         options,
@@ -46,6 +48,7 @@ pub(crate) fn begin(
         counters,
         threads,
         lost_at,
+        latest_wall: recovered.last_wall,
     }));
     for (position, writer) in node.positions.iter().zip(&writers) {
         position.store(writer.next_sequence().0, Ordering::Release);

@@ -154,7 +154,8 @@ impl Worker {
         route: &RouteMatch,
         now: Now,
     ) -> Arc<CompiledLimits> {
-        self.compiled.borrow_mut().get(catalog, caller, route, now)
+        let mut compiled = self.compiled.borrow_mut();
+        compiled.get(catalog, caller, route, now, &self.node.periods)
     }
 
     // The journal.

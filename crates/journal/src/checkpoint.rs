@@ -21,7 +21,8 @@ const WAITS_MAX: u32 = 100;
 pub struct Checkpoint {
     /// Which life; the `positions` of the shards are of its streams. Set when it is written.
     pub epoch: u64,
-    /// From before the first shard was copied.
+    /// From before the first shard was copied; the wall time may be the latest that was seen, where
+    /// the clock was set back.
     pub at: Now,
     /// Every shard.
     pub shards: Vec<ShardSnapshot>,

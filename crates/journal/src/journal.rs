@@ -203,8 +203,9 @@ impl std::fmt::Debug for Journal {
 }
 
 impl Shared {
-    /// All that was appended so far is on disk.
-    fn store_state(&self, clean: bool) -> std::io::Result<()> {
+    /// `clean`: all that was appended is on disk. What a power cut may have taken before this life
+    /// stays written down until it is surely told, however this life ends.
+    fn store_state(&self, clean: bool, lost_from: Option<u64>) -> std::io::Result<()> {
         let state = State {
             epoch: self.epoch,
             node: self.node.as_str().to_owned(),
@@ -212,7 +213,7 @@ impl Shared {
             durable: self.options.sync == SyncMode::Durable,
             clean,
             last_tick: self.synced_at().0,
-            lost_from: None,
+            lost_from,
         };
         let bytes = state.encode_to_vec();
         lock(&self.state).store(&*self.fs, &self.options.dir, &bytes)
@@ -221,7 +222,7 @@ impl Shared {
     /// Whoever writes a checkpoint was told what a power cut may have taken.
     pub(crate) fn forget_lost_span(&self) {
         let mut lost_from = lock(&self.lost_from);
-        if lost_from.is_some() && self.store_state(false).is_ok() {
+        if lost_from.is_some() && self.store_state(false, None).is_ok() {
             *lost_from = None;
         }
     }
@@ -237,7 +238,8 @@ impl Shared {
         }
         let dir = &self.options.dir;
         let stored = self.store_ledger(&mut lock(&self.ledger));
-        let stored = stored.and_then(|()| self.store_state(whole));
+        let lost_from = *lock(&self.lost_from);
+        let stored = stored.and_then(|()| self.store_state(whole, lost_from));
         drop(lock(&self.lock).take());
         stored.map_err(JournalError::io("write the end of", dir))?;
         if whole {

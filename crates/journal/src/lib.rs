@@ -90,6 +90,7 @@ mod open;
 mod options;
 mod range;
 mod reader;
+mod reading;
 mod recover;
 mod recovered;
 mod repair;

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 use tollgate_model::{Outcome, Sequence, Ticks};
 
+use crate::frame::{self, Kind};
 use crate::fs::{FileHandle, write_all_at};
 use crate::segment::{HEADER_BYTES, SegmentName};
 use crate::shared::{Shared, lock};
@@ -165,12 +166,12 @@ impl LiveStream {
         Ok(())
     }
 
-    /// Appends the record with one write; the caller made it with the sequence `inner.next`.
+    /// Finishes the record and appends it with one write.
     pub(crate) fn append(
         &self,
         shared: &Shared,
-        frame: &[u8],
-        at: Ticks,
+        frame: &mut [u8],
+        kind: Kind,
         tally: &Tally<'_>,
     ) -> Result<(), NotWritten> {
         if frame.len() as u64 > shared.options.segment_bytes - HEADER_BYTES as u64 {
@@ -183,6 +184,11 @@ impl LiveStream {
         let before = inner.totals;
         let sequence = inner.next;
         inner.next += 1;
+        // Read under the lock: a sync that begins later than this tick covers the record, so that
+        // no span of a power cut begins behind what it lost.
+        let at = shared.clock.now().ticks;
+        let salt = self.stream.salt;
+        frame::finish(frame, salt, kind, sequence, at, shared.synced_at());
         inner.last_tick = inner.last_tick.max(at);
         inner.waiting.bytes.extend_from_slice(frame);
         if let Tally::Event { outcome, units, .. } = tally {

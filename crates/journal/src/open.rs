@@ -192,6 +192,7 @@ fn tell(
         damage: recovery.damage.clone(),
         lost_span,
         last_tick: Ticks(recovery.last_tick),
+        last_wall: recovery.last_wall,
         complete: recovery.complete,
     }
 }

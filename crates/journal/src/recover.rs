@@ -4,29 +4,31 @@
 //! Nothing is changed on disk here; [`crate::open`] cuts torn tails and writes the new epoch
 //! afterwards.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use prost::Message;
-use tollgate_model::{NodeId, StreamId, Ticks};
+use tollgate_model::{NodeId, StreamId, Ticks, Timestamp};
 
 use crate::checkpoint::Cover;
 use crate::damage::{DamageKind, DamageReport, DamageSpot};
 use crate::frame::{FrameHead, salt_of};
-use crate::fs::{Filesystem, read_again, read_full_at};
-use crate::layout::{
-    Ask, Head, Layout, Piece, Reading, SegmentFile, lay_out, list_segments, read_pieces,
-};
-use crate::options::NODE_BYTES_MAX;
+use crate::fs::Filesystem;
+use crate::layout::{Head, Layout, Piece, SegmentFile, lay_out, list_segments};
+use crate::reading::{Ask, Reading, read_pieces};
 use crate::recovered::{ENTRIES_MAX, Sink};
 use crate::retention::LedgerKeeper;
 use crate::stream::{Sealed, Segment, Stream};
 use crate::twin::Twin;
-use crate::wire::{CheckpointFile, Ledger, LedgerStream, State, TotalsMessage, digest_event};
+use crate::wire::{CheckpointFile, LedgerStream, State, TotalsMessage, digest_event};
 use crate::{Checkpoint, RecoveredEntry, Totals};
+
+mod small;
+
+use small::read_small_files;
+pub(crate) use small::{node_line, read_node};
 
 /// Everything that an open journal is built from.
 pub(crate) struct Recovery {
@@ -54,6 +56,7 @@ pub(crate) struct Recovery {
     pub open: HashMap<String, Vec<u8>>,
     pub damage: DamageReport,
     pub last_tick: u64,
+    pub last_wall: Timestamp,
     pub synced_at: u64,
     pub complete: bool,
     pub cuts: Vec<(PathBuf, u64)>,
@@ -81,108 +84,6 @@ pub(crate) fn recover(fs: &dyn Filesystem, dir: &Path) -> io::Result<Recovery> {
     Ok(recovery)
 }
 
-fn read_small_files(fs: &dyn Filesystem, dir: &Path) -> Recovery {
-    let state = Twin::load(fs, dir, "state");
-    let checkpoints = Twin::load(fs, dir, "checkpoint");
-    let ledger = Twin::load(fs, dir, "ledger");
-    let nothing_there = [&state, &checkpoints, &ledger]
-        .iter()
-        .all(|loaded| loaded.payloads.is_empty() && loaded.damage.is_empty());
-    let ledger_unsure = !ledger.damage.is_empty();
-    let ledger_lost = ledger.payloads.is_empty() && ledger_unsure;
-    let state_unsure = !state.damage.is_empty();
-    let (node_kept, node_damage) = read_node(fs, dir);
-    let mut damage = DamageReport::default();
-    let spots = [state.damage, checkpoints.damage, ledger.damage].concat();
-    for spot in spots.into_iter().chain(node_damage) {
-        damage.add(spot);
-    }
-    let decode = |bytes: &Vec<u8>| State::decode(bytes.as_slice()).ok();
-    let previous = state.payloads.iter().find_map(decode);
-    let file = ledger.payloads.first();
-    let file = file.and_then(|bytes| Ledger::decode(bytes.as_slice()).ok());
-    let file = file.unwrap_or_default();
-    let mut checkpoint_files: Vec<CheckpointFile> = Vec::new();
-    for bytes in &checkpoints.payloads {
-        checkpoint_files.extend(CheckpointFile::decode(bytes.as_slice()));
-    }
-    let epochs = checkpoint_files.iter().map(|file| file.epoch);
-    let epochs = epochs.chain(file.streams.iter().map(|stream| stream.epoch));
-    let epoch_seen = epochs.chain(previous.iter().map(|state| state.epoch)).max();
-    let mut recovery = Recovery {
-        covers: checkpoint_files.iter().map(Cover::of).collect(),
-        checkpoint: None,
-        ledger: LedgerKeeper {
-            twin: ledger.twin,
-            gone: VecDeque::new(),
-            retired: file
-                .retired
-                .as_ref()
-                .map(TotalsMessage::read)
-                .unwrap_or_default(),
-            retired_streams: file.retired_streams,
-        },
-        epoch_seen: epoch_seen.unwrap_or(0),
-        node_kept,
-        node_seen: previous.as_ref().map(|state| state.node.clone()),
-        state_unsure,
-        unsynced: Vec::new(),
-        last_tick: previous.as_ref().map_or(0, |state| state.last_tick),
-        synced_at: previous.as_ref().map_or(0, |state| state.last_tick),
-        state: state.twin,
-        previous,
-        checkpoints: checkpoints.twin,
-        fresh: nothing_there,
-        streams: BTreeMap::new(),
-        disk_bytes: 0,
-        entries: Vec::new(),
-        open: HashMap::new(),
-        damage,
-        complete: !ledger_lost,
-        cuts: Vec::new(),
-        unused: Vec::new(),
-        known: file
-            .streams
-            .iter()
-            .map(|s| ((s.epoch, s.thread as u16), s.clone()))
-            .collect(),
-        ledger_unsure,
-    };
-    recovery.choose_checkpoint(checkpoint_files);
-    recovery
-}
-
-/// The node's file as it is written: the name and a checksum of it.
-pub(crate) fn node_line(name: &str) -> String {
-    format!("{name} {:08x}\n", crc32fast::hash(name.as_bytes()))
-}
-
-/// A name that does not match its checksum, or has none, is no name.
-pub(crate) fn read_node(fs: &dyn Filesystem, dir: &Path) -> (Option<String>, Option<DamageSpot>) {
-    let mut bytes = vec![0; 2 * NODE_BYTES_MAX];
-    let path = dir.join("node");
-    let read = read_again(|| read_full_at(&*fs.open_read(&path)?, &mut bytes, 0));
-    let length = match read {
-        Ok(length) => length,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return (None, None),
-        Err(_) => 0,
-    };
-    bytes.truncate(length);
-    let text = String::from_utf8(bytes).unwrap_or_default();
-    let name = text.split_once(' ').map(|(name, _)| name);
-    if let Some(name) = name.filter(|name| node_line(name) == text) {
-        return (Some(name.to_owned()), None);
-    }
-    let spot = DamageSpot {
-        file: "node".to_owned(),
-        offset: 0,
-        bytes: length as u64,
-        missing: 0,
-        kind: DamageKind::SmallFile,
-    };
-    (None, Some(spot))
-}
-
 impl Recovery {
     /// The newest that says something to this version.
     fn choose_checkpoint(&mut self, files: Vec<CheckpointFile>) {
@@ -192,6 +93,7 @@ impl Recovery {
             };
             let at = checkpoint.at;
             self.last_tick = self.last_tick.max(at.ticks.0);
+            self.last_wall = self.last_wall.max(at.wall);
             self.synced_at = self.synced_at.max(at.ticks.0);
             self.covers.sort_by_key(|cover| cover != &Cover::of(&file));
             for payload in std::mem::take(&mut file.unfinished) {
@@ -341,6 +243,7 @@ impl Recovery {
             thread,
             entries: &mut self.entries,
             open: &mut self.open,
+            last_wall: &mut self.last_wall,
         };
         let mut take = |head: &FrameHead, payload: &[u8]| sink.take(head, payload);
         let mut reading = read_pieces(fs, salt_of(epoch, thread), &layout.pieces, ask, &mut take);

@@ -67,6 +67,9 @@ pub struct Recovered {
     pub lost_span: Option<LostSpan>,
     /// No tick written down is later.
     pub last_tick: Ticks,
+    /// No wall time written down is later, by the checkpoint and the entries that it does not cover:
+    /// periods go on from there, though the wall clock was set back.
+    pub last_wall: Timestamp,
     /// Whether the checkpoint (or, without one, the whole history) and all entries after it could
     /// be read, so that counters restored from them forget nothing.
     pub complete: bool,
@@ -78,6 +81,7 @@ pub(crate) struct Sink<'a> {
     pub thread: u16,
     pub entries: &'a mut Vec<RecoveredEntry>,
     pub open: &'a mut HashMap<String, Vec<u8>>,
+    pub last_wall: &'a mut Timestamp,
 }
 
 impl Sink<'_> {
@@ -89,6 +93,7 @@ impl Sink<'_> {
                     return false;
                 };
                 self.open.remove(&digest.id);
+                *self.last_wall = digest.at.max(*self.last_wall);
                 for charge in digest.charges {
                     self.push(head, CounterChange::Charge(charge));
                 }
@@ -105,6 +110,7 @@ impl Sink<'_> {
                 let Ok(digest) = digest_event(payload) else {
                     return false;
                 };
+                *self.last_wall = digest.at.max(*self.last_wall);
                 self.open.insert(digest.id, payload.to_vec());
             }
             Kind::Unknown => return false,

@@ -131,11 +131,7 @@ impl Writer {
 
     fn push(&mut self, kind: Kind, tally: &Tally<'_>) -> Result<Sequence, NotWritten> {
         let sequence = self.next;
-        let at = self.shared.clock.now().ticks;
-        let synced_at = self.shared.synced_at();
-        let salt = self.live.stream.salt;
-        frame::finish(&mut self.frame, salt, kind, sequence, at, synced_at);
-        let result = self.live.append(&self.shared, &self.frame, at, tally);
+        let result = self.live.append(&self.shared, &mut self.frame, kind, tally);
         if let Ok(()) | Err(NotWritten::Waiting { .. }) = result {
             self.next += 1;
         }

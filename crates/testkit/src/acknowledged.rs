@@ -8,8 +8,8 @@ use serde_json::Value;
 use crate::load::{Answer, Report};
 
 /// Refused for want of room to write anything down: one record stands for many of these, and
-/// while the disk is away for none.
-const NO_ROOM: u16 = 503;
+/// while the disk is away for none. Every other refusal has a record of its own.
+const WITHOUT_RECORD: [&str; 2] = ["journal_full", "overloaded"];
 
 /// One answer that a client received to its last byte.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub struct Acknowledged {
 pub struct AcknowledgedSet(HashMap<String, Acknowledged>);
 
 impl AcknowledgedSet {
-    /// Adds what a run of load was answered, but for 503.
+    /// Adds what a run of load was answered, but for refusals that share a record.
     ///
     /// # Errors
     /// When an id was given before, or an answer carries none.
@@ -37,13 +37,22 @@ impl AcknowledgedSet {
         let since = |us: u64| i64::try_from(us).unwrap_or(i64::MAX);
         let wall = |us: u64| report.began_us.saturating_add(since(us));
         for attempt in &report.attempts {
-            let Answer::Whole { status, request_id } = attempt.answer else {
+            let Answer::Whole {
+                status,
+                request_id,
+                code,
+            } = &attempt.answer
+            else {
                 continue;
             };
-            if status == NO_ROOM {
+            if code
+                .as_deref()
+                .is_some_and(|code| WITHOUT_RECORD.contains(&code))
+            {
                 continue;
             }
-            let id = request_id.context("an answer without a request id")?;
+            let (status, id) = (*status, *request_id);
+            let id = id.context("an answer without a request id")?;
             let one = Acknowledged {
                 id: id.to_string(),
                 status,

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use http::StatusCode;
 use http_body_util::BodyExt;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -203,13 +204,16 @@ async fn attempt(shared: &Shared, slot: &mut Option<Connection>, number: u64) ->
     let id = head.headers.get("x-request-id");
     let request_id = id.and_then(|id| RequestId::parse(id.to_str().ok()?));
     let whole = async {
+        let mut kept = Vec::new();
         while let Some(frame) = body.frame().await {
-            frame?;
+            if let (Ok(data), StatusCode::SERVICE_UNAVAILABLE) = (frame?.into_data(), head.status) {
+                kept.extend_from_slice(&data);
+            }
         }
-        Ok::<_, hyper::Error>(())
+        Ok::<_, hyper::Error>(kept)
     };
     let why = match timeout(crate::client::DEADLINE, whole).await {
-        Ok(Ok(())) => {
+        Ok(Ok(kept)) => {
             let closes = head.headers.get(http::header::CONNECTION);
             if closes.is_none_or(|value| value != "close") {
                 *slot = Some(connection);
@@ -217,10 +221,17 @@ async fn attempt(shared: &Shared, slot: &mut Option<Connection>, number: u64) ->
             return Answer::Whole {
                 status: head.status.as_u16(),
                 request_id,
+                code: code_of(&kept),
             };
         }
         Ok(Err(error)) => error.to_string(),
         Err(_) => "the body does not end".to_owned(),
     };
     Answer::Broken { request_id, why }
+}
+
+/// The `code` of a problem.
+fn code_of(body: &[u8]) -> Option<Box<str>> {
+    let problem: serde_json::Value = serde_json::from_slice(body).ok()?;
+    problem.get("code")?.as_str().map(Box::from)
 }

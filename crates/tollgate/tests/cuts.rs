@@ -109,7 +109,7 @@ async fn a_client_cut_at_every_byte_is_recorded_once_and_settled() -> anyhow::Re
         let used = prove(&binary, &oracle, &key, quota).await?;
         writeln!(
             std::io::stdout(),
-            "{path}: {cuts} clients cut ({how:?}), {} answered, {used} units",
+            "figure: {path}: {cuts} clients cut ({how:?}), {} answered, {used} units",
             report.count(200)
         )?;
     }
@@ -140,7 +140,7 @@ async fn an_upstream_cut_at_every_byte_is_recorded_once_and_settled() -> anyhow:
         let used = prove(&binary, &oracle, &key, quota).await?;
         writeln!(
             std::io::stdout(),
-            "{path}: {cuts} upstreams cut ({how:?}): {} answered 502, {broken} broken off, \
+            "figure: {path}: {cuts} upstreams cut ({how:?}): {} answered 502, {broken} broken off, \
              {whole} whole, {used} units",
             report.count(502)
         )?;

@@ -201,7 +201,7 @@ async fn a_crash_at_any_edge_leaves_everything_in_the_ledger_once() -> anyhow::R
     world.prove().await?;
     let acknowledged = world.acknowledged.count();
     println!(
-        "{} crashes, {acknowledged} acknowledged, 0 lost, 0 twice",
+        "figure: fail points: {} crashes at 10 edges, {acknowledged} acknowledged, 0 lost, 0 twice",
         world.crashes
     );
     Ok(())
@@ -228,7 +228,7 @@ async fn a_kill_within_a_system_call_leaves_everything_in_the_ledger_once() -> a
     world.prove().await?;
     let acknowledged = world.acknowledged.count();
     println!(
-        "{} kills, {acknowledged} acknowledged, 0 lost, 0 twice",
+        "figure: killed in system calls (rename, unlink, fdatasync, ftruncate): {} kills, {acknowledged} acknowledged, 0 lost, 0 twice",
         world.crashes
     );
     Ok(())
@@ -307,7 +307,9 @@ async fn however_often_the_stores_answer_is_lost_events_are_counted_once() -> an
     for point in ["ingest-claimed", "ingest-written", "ingest-committed"] {
         // Three of four calls fail; after a commit the event is in, otherwise it is tried again.
         let failed = ship_while_failing(point, wanted).await?;
-        println!("{point}: {wanted} events, {failed} calls failed, each event recorded once");
+        println!(
+            "figure: lost answers at {point}: {wanted} events, {failed} calls failed, each event recorded once"
+        );
     }
     Ok(())
 }

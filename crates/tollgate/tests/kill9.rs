@@ -5,7 +5,7 @@
 //! `TOLLGATE_KILL9_CYCLES` sets how often (6, half of them with `sync = "durable"`),
 //! `TOLLGATE_SEED` the first choice.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::sync::Arc;
@@ -123,6 +123,8 @@ struct World {
     acknowledged: AcknowledgedSet,
     /// When each request was sent, by its number over all cycles.
     sent_us: Vec<u64>,
+    /// 503s by code.
+    unavailable: BTreeMap<String, u64>,
     starts: Vec<Duration>,
     kills: u64,
 }
@@ -158,6 +160,7 @@ impl World {
             choices: SeededIds::new(seed),
             acknowledged: AcknowledgedSet::default(),
             sent_us: Vec::new(),
+            unavailable: BTreeMap::new(),
             starts: Vec::new(),
             kills: 0,
         })
@@ -183,6 +186,9 @@ impl World {
     fn take(&mut self, report: &Report, oracle_us: u64) -> anyhow::Result<()> {
         let sent = report.attempts.iter().map(|a| oracle_us + a.begun_us);
         self.sent_us.extend(sent);
+        for (code, count) in report.unavailable() {
+            *self.unavailable.entry(code.to_owned()).or_default() += count;
+        }
         self.acknowledged.take(report)
     }
 
@@ -326,15 +332,16 @@ impl World {
         let (median, most) = (ms(starts.len() / 2), ms(starts.len().saturating_sub(1)));
         writeln!(
             std::io::stdout(),
-            "sync = {sync}: {} cycles, {} kills: {} acknowledged, 0 lost, 0 twice, 0 over {} \
-             limits; quota {} of {} used, {unrecorded} in flight at a kill; ready again after \
-             {median} ms (median), {most} ms (longest)",
+            "figure: kill -9, sync = {sync}: {} cycles, {} kills: {} acknowledged, 0 lost, 0 twice, \
+             0 over {} limits by the upstream's count; quota {} of {} used, {unrecorded} in flight at \
+             a kill; ready again after {median} ms (median), {most} ms (longest); 503s: {:?}",
             starts.len(),
             self.kills,
             self.acknowledged.count(),
             self.rules.len(),
             used.0,
             used.1,
+            self.unavailable,
         )?;
         ensure!(most <= READY_MS_MAX, "a start took {most} ms");
         Ok(())

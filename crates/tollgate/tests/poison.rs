@@ -170,7 +170,7 @@ async fn what_lies_behind_poisoned_records_ships_once_and_the_lag_returns_to_non
     ensure!(binary.output().contains("unreadable"), "nobody was told");
     writeln!(
         std::io::stdout(),
-        "{} records, 1 damaged, none twice",
+        "figure: poison: {} records, 1 damaged, none twice",
         records.len()
     )?;
     ensure!(binary.quota_used("acme").await? == 40, "the others' quota");

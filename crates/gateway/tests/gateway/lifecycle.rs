@@ -253,3 +253,29 @@ fn what_a_kill_broke_off_is_recorded_when_there_is_room_again() {
     assert_eq!(last.map(gist), Some((Outcome::Interrupted, 200, 1)));
     assert_eq!(world.used(), used, "held before, settled now");
 }
+
+#[test]
+fn a_wall_clock_set_back_reopens_no_period_over_a_new_catalog_a_kill_and_a_restart() {
+    let mut world = World::new();
+    for _ in 0..40 {
+        assert_eq!(world.call("/v1/x").status, 200);
+    }
+    let month = Duration::from_secs(31 * 86_400);
+    world.pass(month);
+    assert_eq!(world.call("/v1/x").status, 200);
+    assert_eq!(world.used(), 1);
+    world.set_back(month);
+    assert_eq!(world.call("/v1/x").header("x-ratelimit-used"), Some("2"));
+    world.catalog.version += 1;
+    world.publish();
+    assert_eq!(world.call("/v1/x").header("x-ratelimit-used"), Some("3"));
+    assert!(!world.drain(Duration::from_secs(5)).forced);
+    world.restart();
+    assert_eq!(world.used(), 3);
+    world.crash();
+    // Beside its units what was granted and not used, a 64th of the quota.
+    assert!((3..=18).contains(&world.used()), "{}", world.used());
+    // And once more: what has not been seen since is written down.
+    world.crash();
+    assert!((3..=33).contains(&world.used()), "{}", world.used());
+}

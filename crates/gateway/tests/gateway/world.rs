@@ -27,6 +27,8 @@ struct SystemClock {
     began: Instant,
     epoch_us: u64,
     forward_us: AtomicU64,
+    /// What the wall clock, not the ticks, was set back by.
+    back_us: AtomicU64,
 }
 
 impl SystemClock {
@@ -37,6 +39,7 @@ impl SystemClock {
             began: Instant::now(),
             epoch_us: since.as_micros() as u64,
             forward_us: AtomicU64::new(0),
+            back_us: AtomicU64::new(0),
         }
     }
 }
@@ -46,7 +49,7 @@ impl Clock for SystemClock {
         let forward_us = self.forward_us.load(Ordering::SeqCst);
         let us = self.epoch_us + self.began.elapsed().as_micros() as u64 + forward_us;
         Now {
-            wall: Timestamp(us as i64),
+            wall: Timestamp((us - self.back_us.load(Ordering::SeqCst)) as i64),
             ticks: Ticks(us),
         }
     }
@@ -401,6 +404,12 @@ impl World {
     pub fn pass(&self, span: Duration) {
         let us = span.as_micros() as u64;
         self.clock.forward_us.fetch_add(us, Ordering::SeqCst);
+    }
+
+    /// Sets the gateway's wall clock back.
+    pub fn set_back(&self, span: Duration) {
+        let us = span.as_micros() as u64;
+        self.clock.back_us.fetch_add(us, Ordering::SeqCst);
     }
 
     /// Most bytes of the journal, from the next start on.

@@ -211,6 +211,7 @@ fn whatever_operation_fails_once_nothing_is_lost_and_it_goes_on() {
         Fault::Torn(40),
         Fault::Torn(512),
     ];
+    let mut cases = 0;
     for (place, fault) in faults.into_iter().enumerate() {
         for n in (1 + place..=operations).step_by(every(17)) {
             let bench = bench();
@@ -221,8 +222,15 @@ fn whatever_operation_fails_once_nothing_is_lost_and_it_goes_on() {
                 assert_eq!(found.acknowledged, told.acknowledged, "{context}: noticed");
             }
             check(&bench, &found, false, &context);
+            cases += 1;
         }
     }
+    println!(
+        "figure: journal, {cases} of {} failures (EIO, ENOSPC, EDQUOT, EINTR, short and torn writes) \
+         of the {operations} operations of a run, then a kill: 0 acknowledged lost, 0 altered, \
+         0 twice, it starts again",
+        operations * 8
+    );
 }
 
 #[test]
@@ -230,6 +238,7 @@ fn whatever_operation_fails_once_a_power_cut_takes_nothing_synced() {
     let clean = bench();
     run(&clean, true);
     let operations = clean.disk.operations() as usize;
+    let mut cases = 0;
     for (place, fault) in [Fault::Io, Fault::Full, Fault::Torn(100)]
         .into_iter()
         .enumerate()
@@ -248,8 +257,14 @@ fn whatever_operation_fails_once_a_power_cut_takes_nothing_synced() {
                 true,
                 &format!("{fault:?} at {n}, then a power cut"),
             );
+            cases += 1;
         }
     }
+    println!(
+        "figure: journal, {cases} of {} failures, then a power cut: 0 synced lost, and all that is \
+         lost lies in the span that is told",
+        operations * 3
+    );
 }
 
 /// The disk after a kill at the `n`-th operation of the run, and what was told.
@@ -275,7 +290,8 @@ fn crashed_at_every_operation_and_at_every_one_of_the_recovery() {
     let clean = bench();
     run(&clean, false);
     let operations = clean.disk.operations() as usize;
-    for n in (1..=operations).step_by(every(23)) {
+    let (mut crashes, mut again) = (0, 0);
+    for n in (1..=operations).step_by(every(31)) {
         let (crashed, told) = crashed_at(n);
         let killed = on(&crashed, crashed.disk.copy());
         check(&killed, &told, false, &format!("killed at {n}"));
@@ -292,14 +308,20 @@ fn crashed_at_every_operation_and_at_every_one_of_the_recovery() {
                 true,
                 &format!("{how:?} at {n}"),
             );
-            recoveries(&cut, &told, n, how);
+            crashes += 1;
+            again += recoveries(&cut, &told, n, how);
         }
     }
+    println!(
+        "figure: journal, {crashes} power cuts at {operations} operations and {again} further crashes \
+         in the recovery after them: 0 synced lost, all that is lost lies in the span that is told"
+    );
 }
 
-/// A second crash at operations of the recovery, as a kill and as a power cut.
-fn recoveries(cut: &Bench, told: &Told, n: usize, how: PowerCut) {
-    for m in (1..).step_by(every(7)) {
+/// A second crash at operations of the recovery, as a kill and as a power cut; answers how many.
+fn recoveries(cut: &Bench, told: &Told, n: usize, how: PowerCut) -> u64 {
+    let mut crashes = 0;
+    for m in (1..).step_by(every(11)) {
         let twice = on(cut, cut.disk.copy());
         twice.disk.fault_at(m as u64, Fault::Kill);
         let before = twice.disk.lives();
@@ -309,12 +331,14 @@ fn recoveries(cut: &Bench, told: &Told, n: usize, how: PowerCut) {
         twice.disk.kill();
         drop(opened);
         if over {
-            return;
+            break;
         }
         twice.disk.clear_faults();
         let context = format!("{how:?} at {n}, again at {m}");
         check(&on(&twice, twice.disk.copy()), told, true, &context);
         twice.disk.cut_power(PowerCut::Random(m as u64));
         check(&twice, told, true, &context);
+        crashes += 2;
     }
+    crashes
 }

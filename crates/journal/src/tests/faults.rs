@@ -1,5 +1,11 @@
 //! Operations that fail.
 
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use tollgate_model::Clock;
+
 use super::*;
 use crate::testing::{Fault, PowerCut};
 use crate::{JournalFull, ReadError};
@@ -294,4 +300,58 @@ fn closing_on_a_dead_disk_says_so_and_the_next_start_goes_on() {
     gone.epoch = 77;
     let unknown = journal.reader().read(&gone, Sequence(0), 1, 1);
     assert!(matches!(unknown, Err(ReadError::UnknownStream(_))));
+}
+
+/// A clock at whose next reading the thread that reads it is held up.
+#[derive(Debug)]
+struct HeldUp {
+    clock: Arc<ManualClock>,
+    armed: Mutex<Option<(Sender<()>, Receiver<()>)>>,
+}
+
+impl Clock for HeldUp {
+    fn now(&self) -> Now {
+        let now = self.clock.now();
+        if let Some((begin, done)) = self.armed.lock().unwrap().take() {
+            begin.send(()).unwrap();
+            // Whoever must wait for this thread cannot be waited for.
+            done.recv_timeout(Duration::from_millis(200)).ok();
+        }
+        now
+    }
+}
+
+#[test]
+fn a_record_held_up_between_its_tick_and_its_append_is_not_older_than_a_sync_without_it() {
+    let bench = Bench::new();
+    let clock = Arc::new(HeldUp {
+        clock: Arc::clone(&bench.clock),
+        armed: Mutex::default(),
+    });
+    let (fs, options) = (bench.disk.mount(), bench.options.clone());
+    let (journal, _) =
+        Journal::open_by_hand(fs, options, 1, Arc::clone(&clock) as _, &bench.ids).unwrap();
+    let mut writer = journal.writer(0).unwrap();
+    append(&mut writer, &entry(0)).unwrap();
+    let room = writer.reserve(512).unwrap();
+    let (begin, begun) = channel();
+    let (done, finished) = channel();
+    *clock.armed.lock().unwrap() = Some((begin, finished));
+    let at = bench.now().ticks;
+    std::thread::scope(|scope| {
+        let (clock, journal) = (&bench.clock, &journal);
+        scope.spawn(move || {
+            begun.recv().unwrap();
+            clock.advance(1_000);
+            journal.sync();
+            // Nobody waits any more where the append had to come first.
+            done.send(()).ok();
+        });
+        writer.append(room, &entry(1)).unwrap();
+    });
+    let covered = synced(&writer, 2) == 2;
+    assert!(
+        covered || journal.shared.synced_at() <= at,
+        "a power cut would take what is older than the span that is told"
+    );
 }

@@ -76,7 +76,7 @@ fn a_segment_that_cannot_be_read_for_once_is_not_taken_for_an_empty_one() {
 
 #[test]
 fn a_power_cut_is_told_until_a_checkpoint_follows_and_a_damaged_state_hides_none() {
-    for damaged in [false, true] {
+    for (damaged, closed) in [(false, false), (false, true), (true, false), (true, true)] {
         let bench = Bench::new();
         bench.open().0.close().unwrap();
         killed(&bench, 10, 5);
@@ -90,12 +90,16 @@ fn a_power_cut_is_told_until_a_checkpoint_follows_and_a_damaged_state_hides_none
             bytes[40] ^= 1;
             bench.disk.set_bytes(&names[newest], &bytes);
         }
-        let (_journal, recovered) = bench.open();
+        let (journal, recovered) = bench.open();
         let told = recovered.lost_span.expect("a power cut is told");
         assert!(!recovered.clean);
-        bench.disk.kill();
+        if closed {
+            journal.close().unwrap();
+        } else {
+            bench.disk.kill();
+        }
         let (journal, recovered) = bench.open();
-        let again = recovered.lost_span.expect("who was told died");
+        let again = recovered.lost_span.expect("who was told ended");
         assert_eq!(again.from, told.from);
         bench.checkpoint(&journal, 0).unwrap();
         bench.disk.kill();

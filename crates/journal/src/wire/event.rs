@@ -106,6 +106,8 @@ struct EventMessage {
 struct DigestMessage {
     #[prost(string, tag = "1")]
     id: String,
+    #[prost(sint64, tag = "2")]
+    at: i64,
     #[prost(uint32, tag = "12")]
     outcome: u32,
     #[prost(uint64, tag = "22")]
@@ -118,6 +120,7 @@ struct DigestMessage {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Digest {
     pub id: String,
+    pub at: Timestamp,
     pub outcome: Outcome,
     pub units: u64,
     pub charges: Vec<Charge>,
@@ -238,6 +241,7 @@ pub(crate) fn digest_event(payload: &[u8]) -> Result<Digest, Unreadable> {
         message.charges.iter().map(ChargeMessage::read).collect();
     Ok(Digest {
         id: message.id,
+        at: Timestamp(message.at),
         outcome: outcome_of(message.outcome)?,
         units: message.units,
         charges: charges?,
@@ -314,6 +318,7 @@ mod tests {
         assert_eq!(message.encode_to_vec(), bytes, "not what prost would write");
         let digest = digest_event(&bytes).unwrap();
         assert_eq!(digest.id, event.id.as_str());
+        assert_eq!(digest.at, event.at);
         assert_eq!(digest.outcome, event.outcome);
         assert_eq!(digest.units, event.units);
         assert_eq!(digest.charges, charges);

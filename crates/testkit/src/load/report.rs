@@ -14,6 +14,8 @@ pub enum Answer {
         status: u16,
         /// The gateway's id.
         request_id: Option<RequestId>,
+        /// Of a 503: the problem's code.
+        code: Option<Box<str>>,
     },
     /// The connection broke after the request was, or may have been, sent.
     Broken {
@@ -91,6 +93,22 @@ impl Report {
         self.by_status().get(&status).copied().unwrap_or(0)
     }
 
+    /// 503s by the problem's code.
+    #[must_use]
+    pub fn unavailable(&self) -> BTreeMap<&str, u64> {
+        let mut counts = BTreeMap::new();
+        for attempt in &self.attempts {
+            if let Answer::Whole {
+                status: 503, code, ..
+            } = &attempt.answer
+            {
+                let code = code.as_deref().unwrap_or("none");
+                *counts.entry(code).or_default() += 1;
+            }
+        }
+        counts
+    }
+
     /// Attempts that were not acknowledged.
     #[must_use]
     pub fn errors(&self) -> u64 {
@@ -122,7 +140,9 @@ impl Report {
             .attempts
             .iter()
             .filter_map(|attempt| match attempt.answer {
-                Answer::Whole { status, request_id } => Some((request_id?, status)),
+                Answer::Whole {
+                    status, request_id, ..
+                } => Some((request_id?, status)),
                 _ => None,
             });
         ids.collect()

@@ -35,20 +35,20 @@ pub fn shipper(
     store: &Arc<dyn Store>,
     clock: &Arc<dyn Clock>,
     ids: &Arc<dyn IdGen>,
-) -> anyhow::Result<Shipper> {
+) -> anyhow::Result<Arc<Shipper>> {
     let options = ShipOptions {
         batch_events_max: usize::try_from(config.ship_batch).unwrap_or(1_000),
         ..ShipOptions::default()
     };
     let reader = gateway.reader().context("the journal is closed")?;
     let source = Arc::new(LocalJournal::new(gateway.node_id().clone(), reader));
-    Ok(Shipper::new(
+    Ok(Arc::new(Shipper::new(
         source,
         store.clone(),
         clock.clone(),
         ids.clone(),
         options,
-    ))
+    )))
 }
 
 /// Starts everything that runs beside requests.

@@ -82,17 +82,15 @@ impl Server {
         let platform_clock: Arc<dyn Clock> = clock.clone();
         let metering = Metering::new(store.clone(), platform_clock.clone());
         let shipper = background::shipper(config, &gateway, &store, &platform_clock, &ids)?;
-        let shipper = Arc::new(shipper);
         let carrier = Arc::new(Carrier::new(
             gateway.handle(),
             metering.clone(),
             platform_clock.clone(),
             shipper.clone(),
         ));
-        let sink: Arc<dyn CatalogSink> = carrier.clone();
         let control = Control::new(
             store.clone(),
-            sink,
+            carrier.clone() as Arc<dyn CatalogSink>,
             platform_clock.clone(),
             ids.clone(),
             pepper,
