@@ -174,7 +174,13 @@ pub(crate) struct CheckpointFile {
     /// By thread, the first sequence whose charges are missing in some shard.
     #[prost(uint64, repeated, tag = "6")]
     pub positions: Vec<u64>,
+    /// [`COUNTERS_VERSION`] when it was written.
+    #[prost(uint32, tag = "7")]
+    counters_version: u32,
 }
+
+/// How counters are named and spread over shards in checkpoints.
+const COUNTERS_VERSION: u32 = 2;
 
 fn write_counter(state: &CounterState) -> CounterStateMessage {
     CounterStateMessage {
@@ -249,6 +255,7 @@ impl CheckpointFile {
             shards: shards.iter().map(write_shard).collect(),
             unfinished,
             positions,
+            counters_version: COUNTERS_VERSION,
         }
     }
 
@@ -260,6 +267,9 @@ impl CheckpointFile {
     }
 
     pub(crate) fn read_shards(&mut self) -> Result<Vec<ShardSnapshot>, Unreadable> {
+        if self.counters_version != COUNTERS_VERSION {
+            return Err(Unreadable);
+        }
         std::mem::take(&mut self.shards)
             .into_iter()
             .map(read_shard)
