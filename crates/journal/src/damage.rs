@@ -13,7 +13,8 @@ pub enum DamageKind {
     Record,
     /// A segment's header.
     Header,
-    /// A record that passes its checksum but was written by a version this one does not know.
+    /// A record or checkpoint that passes its checksum but was written by a version that this one
+    /// does not understand.
     Unknown,
     /// Entries that must be there are not: a file is gone or ends too early.
     Missing,

@@ -9,7 +9,8 @@ use tollgate_model::Ticks;
 
 pub(crate) const FRAME_BYTES: usize = 36;
 pub(crate) const MAGIC: [u8; 4] = [0xff, b'T', b'g', 0xfe];
-const VERSION: u8 = 1;
+/// Raised with what counters are called: charges and marks of version 1 name them otherwise.
+const VERSION: u8 = 2;
 /// A sync age that says nothing: what would not fit must not pass for a younger one.
 const AGE_UNKNOWN: u32 = u32::MAX;
 
@@ -19,7 +20,7 @@ pub(crate) enum Kind {
     Event,
     Grant,
     Progress,
-    /// A later version's.
+    /// Another version's.
     Unknown,
 }
 

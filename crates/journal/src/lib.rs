@@ -64,7 +64,7 @@
 //! magic     ff 54 67 fe: bytes that UTF-8 cannot have, so no payload's text can look like a record
 //! crc32     over everything behind it, starting from the crc32 of epoch (8) and thread (2)
 //! length    of the payload, in bytes
-//! kind      1 event, 2 grant, 3 progress; version 1
+//! kind      1 event, 2 grant, 3 progress; version 2
 //! sequence  rises by one from record to record of a stream
 //! at        ticks (µs) of the append
 //! sync age  at that moment everything appended `sync age` µs before `at` was on disk; all ones:

@@ -87,8 +87,16 @@ pub(crate) fn recover(fs: &dyn Filesystem, dir: &Path) -> io::Result<Recovery> {
 impl Recovery {
     /// The newest that says something to this version.
     fn choose_checkpoint(&mut self, files: Vec<CheckpointFile>) {
+        let found = !files.is_empty();
         for mut file in files {
             let Some(checkpoint) = Checkpoint::read(&mut file) else {
+                self.damage.add(DamageSpot {
+                    file: "checkpoint".to_owned(),
+                    offset: 0,
+                    bytes: 0,
+                    missing: 0,
+                    kind: DamageKind::Unknown,
+                });
                 continue;
             };
             let at = checkpoint.at;
@@ -104,6 +112,8 @@ impl Recovery {
             self.checkpoint = Some(checkpoint);
             return;
         }
+        // What the checkpoints alone know cannot be told.
+        self.complete &= !found;
     }
 
     /// Without a checkpoint everything must be there from the beginning.

@@ -29,6 +29,16 @@ fn bench_admission_measures_every_stage_and_restores_every_counter() -> anyhow::
         }
         assert!(run["all_cores"].as_u64() > Some(0));
     }
+    assert_eq!(
+        told["decision_ns"]["p50"],
+        told["runs"][0]["decide_ns"]["p50"]
+    );
+    assert_eq!(
+        told["decision_ns"]["p99"],
+        told["runs"][0]["decide_ns"]["p99"]
+    );
+    assert!(told["decisions_per_s"].as_u64() > Some(0) && told["rss_bytes"].as_u64() > Some(0));
+    assert_eq!(told["keys"], 1_000);
     // A tenth of the keys with three windows each, and the quota of every subscription.
     assert_eq!(told["memory"]["counters"], 400);
     let judged = told["targets"].as_array().map_or(0, Vec::len);

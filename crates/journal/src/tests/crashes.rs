@@ -221,6 +221,27 @@ fn one_damaged_checkpoint_is_made_good_by_the_other_and_the_journal() {
 }
 
 #[test]
+fn a_checkpoint_that_names_counters_otherwise_is_told_and_not_read() {
+    let bench = Bench::new();
+    let (journal, _) = bench.open();
+    bench.checkpoint(&journal, 0).unwrap();
+    drop(journal);
+    let path = bench.file("checkpoint-a");
+    let mut bytes = bench.disk.bytes(&path);
+    // The last value of a field holds: number 7, the version, is 1.
+    bytes.extend([7 << 3, 1]);
+    let length = u32::try_from(bytes.len() - 24).unwrap();
+    bytes[12..16].copy_from_slice(&length.to_le_bytes());
+    let crc = crc32fast::hash(&bytes[12..]);
+    bytes[8..12].copy_from_slice(&crc.to_le_bytes());
+    bench.disk.set_bytes(&path, &bytes);
+    bench.disk.set_bytes(&bench.file("checkpoint-b"), &bytes);
+    let (_, recovered) = bench.open();
+    assert!(recovered.checkpoint.is_none());
+    assert!(!recovered.complete && !recovered.damage.is_clean());
+}
+
+#[test]
 fn open_exchanges_become_interrupted_events_once() {
     let bench = Bench::new();
     let (journal, _) = bench.open();

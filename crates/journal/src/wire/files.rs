@@ -179,7 +179,13 @@ pub(crate) struct CheckpointFile {
     /// The latest `closed_before` of the shards, where quotas were forgotten.
     #[prost(sint64, optional, tag = "7")]
     closed_before: Option<i64>,
+    /// [`COUNTERS_VERSION`] when it was written.
+    #[prost(uint32, tag = "8")]
+    counters_version: u32,
 }
+
+/// How counters are named and spread over shards in checkpoints.
+const COUNTERS_VERSION: u32 = 2;
 
 fn write_counter(state: &CounterState) -> CounterStateMessage {
     CounterStateMessage {
@@ -265,6 +271,7 @@ impl CheckpointFile {
                 .map(|shard| shard.closed_before.0)
                 .max()
                 .filter(|at| *at > i64::MIN),
+            counters_version: COUNTERS_VERSION,
         }
     }
 
@@ -276,6 +283,9 @@ impl CheckpointFile {
     }
 
     pub(crate) fn read_shards(&mut self) -> Result<Vec<ShardSnapshot>, Unreadable> {
+        if self.counters_version != COUNTERS_VERSION {
+            return Err(Unreadable);
+        }
         let closed_before = Timestamp(self.closed_before.unwrap_or(i64::MIN));
         std::mem::take(&mut self.shards)
             .into_iter()

@@ -5,6 +5,7 @@
 mod gateway;
 mod mix;
 mod probes;
+mod threads;
 mod world;
 
 use std::path::PathBuf;
@@ -19,8 +20,11 @@ use crate::server::platform_runtime;
 
 use mix::{MIXES, Mix};
 use probes::Spread;
+use threads::WriterTime;
 use world::{Figures, Phase, measure};
 
+/// Keys of the mix whose figures stand for all.
+const KEYS_MAIN: u32 = 500;
 /// Events a second that Tollgate promises to take in durably, and that it aims for.
 const EVENTS_PER_SECOND_PROMISED: f64 = 60_000.0;
 const EVENTS_PER_SECOND_AIM: f64 = 100_000.0;
@@ -54,7 +58,7 @@ pub fn run(args: &BenchIngestArgs) -> anyhow::Result<ExitCode> {
         all.push(platform_runtime()?.block_on(measure(mix, args, &folder.path))?);
     }
     if args.json {
-        output::json(&all.iter().map(to_json).collect())?;
+        output::json(&all_json(&all))?;
     } else {
         print(&all)?;
     }
@@ -98,6 +102,7 @@ fn print(all: &[Figures]) -> anyhow::Result<()> {
         ">backlog",
         ">events/s",
         ">CPU µs/event",
+        ">writer busy/queued %",
         ">bytes/event",
         ">key made p50/p99/max ms",
         ">steady/s",
@@ -111,6 +116,7 @@ fn print(all: &[Figures]) -> anyhow::Result<()> {
             figures.backlog.events.to_string(),
             format!("{:.0}", figures.backlog.events_per_second()),
             format!("{:.1}", figures.backlog.cpu_us_per_event()),
+            in_per_cent(&figures.backlog),
             format!("{:.0}", bytes_per_event(figures)),
             in_ms(&figures.commands),
             format!("{:.0}", figures.steady.events_per_second()),
@@ -120,6 +126,7 @@ fn print(all: &[Figures]) -> anyhow::Result<()> {
         ]
     });
     output::table(&headers, rows.collect())?;
+    all.iter().map(figure).try_for_each(output::line)?;
     output::line(format!(
         "Aimed for: {EVENTS_PER_SECOND_PROMISED} events a second ({EVENTS_PER_SECOND_AIM} hoped \
          for), visible within {} ms (p99), a key made within {} ms (p99) meanwhile.",
@@ -157,6 +164,51 @@ fn bytes_per_event(figures: &Figures) -> f64 {
     figures.store_bytes as f64 / events.max(1) as f64
 }
 
+/// Share of the phase that the writing thread worked, and that it waited for a processor.
+fn in_per_cent(phase: &Phase) -> String {
+    let share = |us: u64| us * 100 / phase.elapsed_us.max(1);
+    let WriterTime {
+        worked_us,
+        queued_us,
+    } = phase.writer;
+    format!("{}/{}", share(worked_us), share(queued_us))
+}
+
+/// What the one thread that writes the store spent its time on.
+fn why(phase: &Phase) -> String {
+    let WriterTime {
+        worked_us,
+        queued_us,
+    } = phase.writer;
+    let rest_us = phase.elapsed_us.saturating_sub(worked_us + queued_us);
+    let share = |us: u64| us * 100 / phase.elapsed_us.max(1);
+    format!(
+        "the one thread that writes the store worked {} % of the time ({:.1} µs an event), waited \
+         {} % for a processor that other work had, and {} % for the disk or the next batch",
+        share(worked_us),
+        worked_us as f64 / phase.events.max(1) as f64,
+        share(queued_us),
+        share(rest_us)
+    )
+}
+
+/// One mix in a line.
+fn figure(figures: &Figures) -> String {
+    format!(
+        "figure: ingest, {}: {:.0} events/s ({:.1} µs CPU an event, writer busy/queued {} %), key \
+         made p99 {} ms; at {:.0}/s visible p50/p99 {}/{} ms; ledgers {}",
+        name(figures),
+        figures.backlog.events_per_second(),
+        figures.backlog.cpu_us_per_event(),
+        in_per_cent(&figures.backlog),
+        figures.commands.p99_us.div_ceil(1_000),
+        figures.steady.events_per_second(),
+        figures.visible.p50_us.div_ceil(1_000),
+        figures.visible.p99_us.div_ceil(1_000),
+        if figures.exact { "agree" } else { "DISAGREE" }
+    )
+}
+
 /// What falls short, and what that comes from.
 fn missed(figures: &Figures) -> Vec<String> {
     let (name, rate) = (name(figures), figures.backlog.events_per_second());
@@ -167,31 +219,42 @@ fn missed(figures: &Figures) -> Vec<String> {
         ));
     }
     if rate < EVENTS_PER_SECOND_PROMISED {
-        let cores = figures.backlog.cpu_us as f64 / figures.backlog.elapsed_us.max(1) as f64;
-        let why = if cores < 1.0 {
-            "the process waited, most likely for the disk"
-        } else {
-            "one thread writes the store and was busy"
-        };
         said.push(format!(
-            "{name}: {rate:.0} events a second is below {EVENTS_PER_SECOND_PROMISED}: {cores:.1} \
-             cores were busy, so {why}."
+            "{name}: {rate:.0} events a second is below {EVENTS_PER_SECOND_PROMISED}: {}.",
+            why(&figures.backlog)
         ));
     }
     if figures.visible.p99_us > VISIBLE_P99_US {
         said.push(format!(
-            "{name}: events were visible after {} ms (p99): the steady rate is more than this \
-             machine takes in beside making it.",
-            figures.visible.p99_us / 1_000
+            "{name}: events were visible after {} ms (p99), of {:.0} a second that came in: {}.",
+            figures.visible.p99_us / 1_000,
+            figures.steady.events_per_second(),
+            why(&figures.steady)
         ));
     }
     if figures.commands.p99_us > COMMAND_P99_US {
         said.push(format!(
-            "{name}: making a key took {} ms (p99): it waited for a batch and for the disk.",
-            figures.commands.p99_us / 1_000
+            "{name}: making a key took {} ms (p99): it waits until the batch under way is on \
+             disk; {}.",
+            figures.commands.p99_us / 1_000,
+            why(&figures.backlog)
         ));
     }
     said
+}
+
+/// The figures of the main mix, and those of all mixes beside them.
+fn all_json(all: &[Figures]) -> Value {
+    let main = all.iter().find(|figures| figures.mix.keys == KEYS_MAIN);
+    let Some(main) = main.or(all.first()) else {
+        return Value::Null;
+    };
+    let ms = |us: u64| us as f64 / 1e3;
+    json!({
+        "events_per_s": main.backlog.events_per_second().round(),
+        "visible_ms": { "p50": ms(main.visible.p50_us), "p99": ms(main.visible.p99_us) },
+        "mixes": all.iter().map(to_json).collect::<Vec<_>>(),
+    })
 }
 
 fn to_json(figures: &Figures) -> Value {
@@ -201,6 +264,8 @@ fn to_json(figures: &Figures) -> Value {
             "elapsed_us": phase.elapsed_us,
             "events_per_second": phase.events_per_second(),
             "cpu_us_per_event": phase.cpu_us_per_event(),
+            "writer_worked_us": phase.writer.worked_us,
+            "writer_queued_us": phase.writer.queued_us,
         })
     };
     let spread = |spread: &Spread| {

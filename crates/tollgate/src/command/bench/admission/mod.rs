@@ -10,8 +10,6 @@ mod report;
 mod speed;
 mod world;
 
-use serde_json::json;
-
 use crate::cli::BenchAdmissionArgs;
 use crate::output;
 
@@ -45,13 +43,8 @@ pub fn run(args: &BenchAdmissionArgs) -> anyhow::Result<()> {
     let clock_ns = speed::clock_ns();
     let targets = report::targets(&runs, memory.as_ref());
     if args.json {
-        return output::json(&json!({
-            "cores": speed::cores(),
-            "clock_ns": clock_ns,
-            "runs": runs.iter().map(report::run_json).collect::<Vec<_>>(),
-            "memory": memory.as_ref().map(report::memory_json),
-            "targets": targets.iter().map(report::target_json).collect::<Vec<_>>(),
-        }));
+        let told = report::all_json(&runs, memory.as_ref(), &targets, clock_ns);
+        return output::json(&told);
     }
     report::print(&runs, memory.as_ref(), &targets, clock_ns)
 }

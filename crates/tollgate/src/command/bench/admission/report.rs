@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::memory::Memory;
-use super::speed::{self, Percentiles, Run};
+use super::speed::{self, Percentiles, Run, Use};
 use crate::output;
 
 const P50_NS_MAX: u64 = 500;
@@ -21,7 +21,7 @@ pub struct Target {
     pub measured: String,
     pub met: bool,
     /// Why it falls short, where it does.
-    pub why: Option<&'static str>,
+    pub why: Option<String>,
 }
 
 impl Target {
@@ -30,24 +30,42 @@ impl Target {
         wanted: String,
         measured: String,
         met: bool,
-        why: &'static str,
+        why: impl FnOnce() -> String,
     ) -> Self {
         Self {
             what: what.into(),
             wanted,
             measured,
             met,
-            why: (!met).then_some(why),
+            why: (!met).then(why),
         }
     }
 }
 
-const WHY_SLOW: &str = "more callers than the processor's caches hold: what a decision reads \
-    (key, subscription, compiled limits, two places of counters) comes from memory, one after the \
-    other, at about 100 ns each";
-const WHY_LARGE: &str = "a key takes its hash, its ids as text and two places in look-up tables; \
-    a counter in use its slots, sums and marks";
-const WHY_LATE: &str = "every counter and every key is put into its table one by one";
+/// Why a run is slow: what the fewest keys show cannot come from memory.
+fn why_slow(run: &Run, runs: &[Run]) -> String {
+    let alike = runs.iter().filter(|other| other.used == run.used);
+    let fewest = alike.min_by_key(|other| other.keys).unwrap_or(run);
+    let ns = |run: &Run| (1e9 / run.per_core.max(1.0)) as u64;
+    if run.decide.p50 > fewest.decide.p50 + fewest.decide.p50 / 3 {
+        format!(
+            "with {} keys it is {} ns and {} ns of processor time a call; the rest is waiting for \
+             memory, as the keys and counters of this many callers are not in the processor's \
+             caches",
+            fewest.keys,
+            fewest.decide.p50,
+            ns(fewest)
+        )
+    } else {
+        format!(
+            "as slow with {} keys ({} ns), so this is not waiting for memory but the work itself \
+             on this processor: {} ns of processor time a call, decided and settled",
+            fewest.keys,
+            fewest.decide.p50,
+            ns(run)
+        )
+    }
+}
 
 /// All targets that something was measured for.
 #[must_use]
@@ -60,14 +78,14 @@ pub fn targets(runs: &[Run], memory: Option<&Memory>) -> Vec<Target> {
             format!("<= {P50_NS_MAX} ns"),
             format!("{} ns", run.decide.p50),
             run.decide.p50 <= P50_NS_MAX,
-            WHY_SLOW,
+            || why_slow(run, runs),
         ));
         targets.push(Target::new(
             of("decided and settled a core"),
             format!(">= {} a second", thousands(PER_CORE_MIN)),
             format!("{} a second", thousands(run.per_core)),
             run.per_core >= PER_CORE_MIN,
-            WHY_SLOW,
+            || why_slow(run, runs),
         ));
     }
     if let Some(memory) = memory.filter(|memory| memory.keys >= KEYS_PROMISED) {
@@ -77,7 +95,10 @@ pub fn targets(runs: &[Run], memory: Option<&Memory>) -> Vec<Target> {
             format!("<= {RESIDENT_MIB_MAX} MiB"),
             format!("{mib} MiB"),
             mib <= RESIDENT_MIB_MAX,
-            WHY_LARGE,
+            || {
+                let (key, counter) = (memory.per_key_bytes(), memory.per_counter_bytes());
+                format!("a key takes {key} bytes, a counter in use {counter}")
+            },
         ));
         let start_ms = memory.start_ns() / 1_000_000;
         targets.push(Target::new(
@@ -85,7 +106,10 @@ pub fn targets(runs: &[Run], memory: Option<&Memory>) -> Vec<Target> {
             format!("<= {START_MS_MAX} ms"),
             format!("{start_ms} ms"),
             start_ms <= START_MS_MAX,
-            WHY_LATE,
+            || {
+                let (restore, load) = (memory.restore_ns / 1_000_000, memory.load_ns / 1_000_000);
+                format!("{restore} ms for the journal and counters, {load} ms for catalog and keys")
+            },
         ));
     }
     targets
@@ -134,6 +158,7 @@ pub fn print(
     if let Some(memory) = memory {
         print_memory(memory)?;
     }
+    print_figures(runs, memory)?;
     let missed: Vec<&Target> = targets.iter().filter(|target| !target.met).collect();
     output::line(format!(
         "{} of {} targets are met.",
@@ -146,10 +171,36 @@ pub fn print(
             target.what,
             target.measured,
             target.wanted,
-            target.why.unwrap_or("not known")
+            target.why.as_deref().unwrap_or("not known")
         ))?;
     }
     Ok(())
+}
+
+/// What is kept of a measurement, a line each.
+fn print_figures(runs: &[Run], memory: Option<&Memory>) -> anyhow::Result<()> {
+    for run in runs {
+        output::line(format!(
+            "figure: admission, {} keys, {}: look-up and decision p50/p99 {}/{} ns, {} decided and \
+             settled a second and core ({} with hashing)",
+            run.keys,
+            run.used.as_str(),
+            run.decide.p50,
+            run.decide.p99,
+            thousands(run.per_core),
+            thousands(run.per_core_with_hash),
+        ))?;
+    }
+    let Some(memory) = memory else { return Ok(()) };
+    output::line(format!(
+        "figure: admission, {} keys of which {} used: {} MiB resident, start {} ms, a shard locked \
+         {} µs at most for its copy",
+        memory.keys,
+        memory.used,
+        memory.used_bytes >> 20,
+        memory.start_ns() / 1_000_000,
+        memory.copy_ns_max / 1_000,
+    ))
 }
 
 fn print_memory(memory: &Memory) -> anyhow::Result<()> {
@@ -185,9 +236,26 @@ fn thousands(number: f64) -> String {
     format!("{:.2} M", number / 1e6)
 }
 
-/// One measurement as JSON.
+/// Everything as JSON. What stands for all is the hardest: the most keys, each used as often.
 #[must_use]
-pub fn run_json(run: &Run) -> Value {
+pub fn all_json(runs: &[Run], memory: Option<&Memory>, targets: &[Target], clock_ns: u64) -> Value {
+    let uniform = runs.iter().filter(|run| run.used == Use::Uniform);
+    let main = uniform.max_by_key(|run| run.keys);
+    json!({
+        "decision_ns": main.map(|run| json!({ "p50": run.decide.p50, "p99": run.decide.p99 })),
+        "decisions_per_s": main.map(|run| run.per_core as u64),
+        "keys": main.map(|run| run.keys),
+        "rss_bytes": memory.map(|memory| memory.used_bytes),
+        "cores": speed::cores(),
+        "clock_ns": clock_ns,
+        "runs": runs.iter().map(run_json).collect::<Vec<_>>(),
+        "memory": memory.map(memory_json),
+        "targets": targets.iter().map(target_json).collect::<Vec<_>>(),
+    })
+}
+
+/// One measurement as JSON.
+fn run_json(run: &Run) -> Value {
     let of = |p: Percentiles| json!({ "p50": p.p50, "p90": p.p90, "p99": p.p99 });
     json!({
         "keys": run.keys,
@@ -202,8 +270,7 @@ pub fn run_json(run: &Run) -> Value {
 }
 
 /// Memory and start as JSON.
-#[must_use]
-pub fn memory_json(memory: &Memory) -> Value {
+fn memory_json(memory: &Memory) -> Value {
     json!({
         "keys": memory.keys,
         "used": memory.used,
@@ -223,8 +290,7 @@ pub fn memory_json(memory: &Memory) -> Value {
 }
 
 /// A target as JSON.
-#[must_use]
-pub fn target_json(target: &Target) -> Value {
+fn target_json(target: &Target) -> Value {
     json!({
         "what": target.what,
         "wanted": target.wanted,

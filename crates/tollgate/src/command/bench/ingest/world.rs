@@ -15,6 +15,7 @@ use tollgate_store_sqlite::{Options, SqliteStore};
 use super::gateway::Gateway;
 use super::mix::Mix;
 use super::probes::{Seen, Spread, ask, make_keys, visible};
+use super::threads::WriterTime;
 use crate::cli::BenchIngestArgs;
 
 /// How often it is looked whether all is in the store.
@@ -45,6 +46,7 @@ pub struct Phase {
     pub elapsed_us: u64,
     /// Of the whole process.
     pub cpu_us: u64,
+    pub writer: WriterTime,
 }
 
 impl Phase {
@@ -62,6 +64,7 @@ struct Began<'c> {
     clock: &'c dyn Clock,
     tick_us: u64,
     cpu_us: u64,
+    writer: WriterTime,
 }
 
 impl<'c> Began<'c> {
@@ -70,6 +73,7 @@ impl<'c> Began<'c> {
             clock,
             tick_us: clock.now().ticks.0,
             cpu_us: cpu_us(),
+            writer: WriterTime::now(),
         }
     }
 
@@ -78,6 +82,7 @@ impl<'c> Began<'c> {
             events,
             elapsed_us: self.clock.now().ticks.0 - self.tick_us,
             cpu_us: cpu_us() - self.cpu_us,
+            writer: WriterTime::now().since(self.writer),
         }
     }
 }
