@@ -214,6 +214,7 @@ mod tests {
             damage: DamageReport::default(),
             lost_span: None,
             last_tick: now.ticks,
+            last_wall: now.wall,
             complete: true,
         };
         let stream = StreamId {

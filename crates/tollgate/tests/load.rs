@@ -31,6 +31,9 @@ apis = ["widgets"]
 plan = "large"
 "#;
 
+/// Pages of the store that its writer keeps in memory at most.
+const WRITER_CACHE_BYTES: u64 = 64 << 20;
+
 fn show(what: &str, latencies: Latencies) -> String {
     let Latencies {
         p50_us,
@@ -108,7 +111,8 @@ async fn a_steady_rate_is_served_without_an_error_and_counted_to_the_unit() -> a
     let added_us = through.p99_us.saturating_sub(beside.p99_us);
     println!("figure: added at p99: {added_us} us");
     println!("figure: memory: {memory_before} bytes before, {memory_after} after");
-    let may_grow = memory_before / 5 + 24 * 1024 * 1024;
+    // The store's writer fills its page cache once, and that takes longer than a short run.
+    let may_grow = memory_before / 5 + WRITER_CACHE_BYTES;
     assert!(memory_after <= memory_before + may_grow, "memory grew");
     Ok(())
 }

@@ -68,9 +68,12 @@ const RUNS: &[Run] = &[
         sizes: &[("PROPTEST_CASES", "100000")],
     },
     Run {
-        name: "simulation",
+        name: "simulator",
         title: "one node from one seed: clock, disk, store and kills",
-        what: tests(&["--package", "tollgate-simulator", "--test", "seeds"]),
+        what: What::Tests(
+            &["--package", "tollgate-simulator", "--test", "seeds"],
+            "no_seed",
+        ),
         sizes: &[
             ("TOLLGATE_SIM_SEEDS", "1000"),
             ("TOLLGATE_SIM_STEPS", "10000"),
@@ -142,15 +145,6 @@ const RUNS: &[Run] = &[
         sizes: &[
             ("TOLLGATE_FAILPOINT_CRASHES", "20"),
             ("TOLLGATE_LOST_ANSWERS", "14000"),
-        ],
-    },
-    Run {
-        name: "simulator",
-        title: "one node from one seed, under every fault",
-        what: What::Tests("tollgate-simulator", &["--test", "seeds"], "no_seed"),
-        sizes: &[
-            ("TOLLGATE_SIM_SEEDS", "1000"),
-            ("TOLLGATE_SIM_STEPS", "10000"),
         ],
     },
 ];
