@@ -237,8 +237,9 @@ fn what_a_kill_broke_off_is_recorded_when_there_is_room_again() {
     for _ in 0..calls {
         assert_eq!(world.call(&path).status, 200);
     }
-    // The past takes more than all that the journal may have from now on.
-    world.limit_journal(2 * 16 * 1024);
+    // The past takes more than all that the journal may have from now on, which is enough for two
+    // checkpoints and two segments.
+    world.limit_journal(6 * 16 * 1024);
     world.crash();
     assert_eq!(world.gateway().interrupted(), 0);
     let (used, before) = (world.used(), world.events().len());
