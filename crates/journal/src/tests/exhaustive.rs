@@ -252,14 +252,15 @@ fn two_lives() -> Bench {
     bench
 }
 
-/// What of an opened journal does not depend on which copy of a small file was read.
-fn essence(
-    bench: &Bench,
-) -> (
+/// What was recovered, every entry by stream and sequence, and each stream's sums.
+type Essence = (
     crate::Recovered,
     Vec<(StreamId, u64, Entry)>,
     Vec<(u64, u64)>,
-) {
+);
+
+/// What of an opened journal does not depend on which copy of a small file was read.
+fn essence(bench: &Bench) -> Essence {
     let (journal, recovered) = bench.open();
     let reader = journal.reader();
     let mut entries = Vec::new();
