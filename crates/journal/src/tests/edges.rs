@@ -321,7 +321,9 @@ fn crashed_at_every_operation_and_at_every_one_of_the_recovery() {
 /// A second crash at operations of the recovery, as a kill and as a power cut; answers how many.
 fn recoveries(cut: &Bench, told: &Told, n: usize, how: PowerCut) -> u64 {
     let mut crashes = 0;
-    for m in (1..).step_by(every(11)) {
+    // Every pair of operations would take hours: each first one meets others of the second.
+    let stride = every(11).max(7);
+    for m in (1 + n % stride..).step_by(stride) {
         let twice = on(cut, cut.disk.copy());
         twice.disk.fault_at(m as u64, Fault::Kill);
         let before = twice.disk.lives();

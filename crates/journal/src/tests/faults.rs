@@ -1,7 +1,7 @@
 //! Operations that fail.
 
 use std::sync::Mutex;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use tollgate_model::Clock;
@@ -306,7 +306,7 @@ fn closing_on_a_dead_disk_says_so_and_the_next_start_goes_on() {
 #[derive(Debug)]
 struct HeldUp {
     clock: Arc<ManualClock>,
-    armed: Mutex<Option<(Sender<()>, Receiver<()>)>>,
+    armed: Mutex<Option<(SyncSender<()>, Receiver<()>)>>,
 }
 
 impl Clock for HeldUp {
@@ -334,8 +334,8 @@ fn a_record_held_up_between_its_tick_and_its_append_is_not_older_than_a_sync_wit
     let mut writer = journal.writer(0).unwrap();
     append(&mut writer, &entry(0)).unwrap();
     let room = writer.reserve(512).unwrap();
-    let (begin, begun) = channel();
-    let (done, finished) = channel();
+    let (begin, begun) = sync_channel(1);
+    let (done, finished) = sync_channel(1);
     *clock.armed.lock().unwrap() = Some((begin, finished));
     let at = bench.now().ticks;
     std::thread::scope(|scope| {
