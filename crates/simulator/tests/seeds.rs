@@ -31,7 +31,7 @@ fn number(name: &str, or: u64) -> u64 {
 /// Runs a seed; where it fails, again with its trace.
 fn check(seed: u64, steps: u64) -> Result<Report, Box<Violation>> {
     let run = |trace| run(&Options { seed, steps, trace });
-    run(false).or_else(|first| Err(run(true).err().unwrap_or(first)))
+    run(false).map_err(|first| run(true).err().unwrap_or(first))
 }
 
 #[test]
