@@ -165,8 +165,8 @@ async fn what_lies_behind_poisoned_records_ships_once_and_the_lag_returns_to_non
         records.len()
     );
     let nobody = records.get(&RequestId::from_uuid(1).to_string());
-    let tenant = nobody.and_then(|record| record.get("subscription_id")?.as_str());
-    ensure!(tenant == Some("nobody"), "{nobody:?}");
+    let owner = nobody.and_then(|record| record.get("subscription_id")?.as_str());
+    ensure!(owner == Some("nobody"), "{nobody:?}");
     ensure!(binary.output().contains("unreadable"), "nobody was told");
     writeln!(
         std::io::stdout(),

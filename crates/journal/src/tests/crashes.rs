@@ -228,8 +228,8 @@ fn a_checkpoint_that_names_counters_otherwise_is_told_and_not_read() {
     drop(journal);
     let path = bench.file("checkpoint-a");
     let mut bytes = bench.disk.bytes(&path);
-    // The last value of a field holds: number 7, the version, is 1.
-    bytes.extend([7 << 3, 1]);
+    // The last value of a field holds: number 8, the version, is 1.
+    bytes.extend([8 << 3, 1]);
     let length = u32::try_from(bytes.len() - 24).unwrap();
     bytes[12..16].copy_from_slice(&length.to_le_bytes());
     let crc = crc32fast::hash(&bytes[12..]);

@@ -35,6 +35,7 @@ const GENERATED: &[&str] = &[
     "package-lock.json",
     ".snap",
     ".svg",
+    ".tsv",
     ".min.js",
 ];
 
