@@ -18,7 +18,7 @@
 //! records, checkpoints, recovery, the journal, the shipper, the fold. **What is not**: HTTP, the
 //! upstream's connection, sockets, threads, timers; the store is the in-memory model.
 //!
-//! **Invariants.** Everything follows from the seed. [`truth`] shares no rule with the product.
+//! **Invariants.** Everything follows from the seed. The module `truth` shares no rule with the product.
 //! Phases of faults (safety: nothing wrong ever happens) and of calm (liveness: everything drains,
 //! sums agree, a fresh request passes) take turns.
 
