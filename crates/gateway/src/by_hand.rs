@@ -1,7 +1,7 @@
 //! A gateway without sockets, threads and timers: whoever holds it moves it step by step.
 //!
-//! **Owns** no rule of its own. Requests go through [`crate::service::gate`], end through
-//! [`Exchange::finish`], refusals are written down by [`crate::service::record`], starts and stops
+//! **Owns** no rule of its own. Requests go through `service::gate`, end through
+//! `Exchange::finish`, refusals are written down by `service::record`, starts and stops
 //! are those of [`crate::Gateway`]: what is left out is HTTP, the upstream's connection, and *when*
 //! things happen.
 //!
