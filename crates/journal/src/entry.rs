@@ -1,6 +1,6 @@
 //! What stands in a journal, and what is summed up over it.
 
-pub use tollgate_model::OutcomeTotals as Totals;
+pub use tollgate_model::OutcomeTotals;
 use tollgate_model::{Charge, Mark, UsageEvent};
 
 /// One entry of a stream.

@@ -13,7 +13,7 @@ use crate::reading::read_end;
 use crate::recover::{gone_spot, read_node};
 use crate::twin::{Loaded, Twin};
 use crate::wire::{CheckpointFile, Ledger, LedgerStream, State, TotalsMessage};
-use crate::{JournalError, Totals};
+use crate::{JournalError, OutcomeTotals};
 
 /// What is known of one stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub struct StreamInspection {
     /// Records read and found good; 0 where nothing had to be read.
     pub records: u64,
     /// Of all events ever, deleted ones too.
-    pub totals: Totals,
+    pub totals: OutcomeTotals,
 }
 
 /// What is known of one checkpoint.
@@ -69,7 +69,7 @@ pub struct Inspection {
     /// Oldest epoch first; those without segments too.
     pub streams: Vec<StreamInspection>,
     /// Sum over streams that are no longer listed.
-    pub retired: Totals,
+    pub retired: OutcomeTotals,
     /// What is broken. Of a stream that is being written, an end that is just being written may
     /// show as torn; that is no damage.
     pub damage: DamageReport,

@@ -110,7 +110,7 @@ mod writer;
 
 pub use checkpoint::{Checkpoint, Unfinished};
 pub use damage::{DamageKind, DamageReport, DamageSpot, TornTail};
-pub use entry::{Entry, Totals};
+pub use entry::{Entry, OutcomeTotals};
 pub use error::{JournalError, JournalFull, NotWritten, ReadError, SyncFailed};
 pub use folder::Folder;
 pub use fs::{DiskFilesystem, FileHandle, Filesystem, LockGuard};

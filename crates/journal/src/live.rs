@@ -18,7 +18,7 @@ use crate::fs::{FileHandle, write_all_at};
 use crate::segment::{HEADER_BYTES, SegmentName};
 use crate::shared::{Shared, lock};
 use crate::stream::{Segment, Stream};
-use crate::{JournalFull, NotWritten, Totals};
+use crate::{JournalFull, NotWritten, OutcomeTotals};
 
 /// Most bytes that the end of a segment is counted on to waste, because a record does not span
 /// segments; a part of the segment where segments are small.
@@ -45,7 +45,7 @@ pub(crate) struct Batch {
     pub bytes: Vec<u8>,
     pub first: u64,
     /// Of all events before it.
-    pub totals: Totals,
+    pub totals: OutcomeTotals,
 }
 
 /// How far a stream is on disk; what `Writer::synced` waits on.
@@ -63,7 +63,7 @@ pub(crate) struct Inner {
     /// Sequence of the next record.
     pub next: u64,
     /// Of all events appended.
-    pub totals: Totals,
+    pub totals: OutcomeTotals,
     pub last_tick: Ticks,
     /// Appended since the last sync began; while the disk fails, everything not on disk.
     pub waiting: Batch,
@@ -112,7 +112,7 @@ impl LiveStream {
                 active: None,
                 spares: VecDeque::new(),
                 next: 0,
-                totals: Totals::default(),
+                totals: OutcomeTotals::default(),
                 last_tick: Ticks(0),
                 waiting: Batch::default(),
                 syncing: Batch::default(),
@@ -214,7 +214,7 @@ impl LiveStream {
         inner: &mut Inner,
         frame: &[u8],
         sequence: u64,
-        before: &Totals,
+        before: &OutcomeTotals,
     ) -> io::Result<()> {
         let length = frame.len() as u64;
         let fits = |active: &Active| active.offset + length <= shared.options.segment_bytes;

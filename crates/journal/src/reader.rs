@@ -11,7 +11,7 @@ use crate::range::Ranges;
 use crate::shared::{Shared, lock};
 use crate::stream::Stream;
 use crate::wire::{LedgerStream, TotalsMessage};
-use crate::{DamageReport, Range, ReadError, Totals};
+use crate::{DamageReport, OutcomeTotals, Range, ReadError};
 
 /// A stream and how far it goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub struct StreamTotals {
     /// One beyond the last entry counted.
     pub next: Sequence,
     /// The totals.
-    pub totals: Totals,
+    pub totals: OutcomeTotals,
 }
 
 impl StreamTotals {

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use crate::Totals;
+use crate::OutcomeTotals;
 use crate::damage::{DamageKind, DamageSpot, TornTail};
 use crate::frame::{FrameHead, Kind};
 use crate::fs::{Filesystem, read_again};
@@ -22,8 +22,8 @@ pub(crate) struct Ask {
     pub known_next: u64,
     /// Whether the stream may have been cut off while it was written.
     pub open_ended: bool,
-    /// Totals before the first entry that is kept, for where no header tells them.
-    pub totals: Totals,
+    /// OutcomeTotals before the first entry that is kept, for where no header tells them.
+    pub totals: OutcomeTotals,
 }
 
 /// What reading a stream told.
@@ -31,7 +31,7 @@ pub(crate) struct Ask {
 pub(crate) struct Reading {
     /// One beyond the last entry, readable or not.
     pub next: u64,
-    pub totals: Totals,
+    pub totals: OutcomeTotals,
     pub last_tick: u64,
     /// The latest moment before which everything is known to be on disk.
     pub synced_at: u64,
@@ -99,7 +99,7 @@ pub(crate) fn read_end(
             open_ended: true,
             totals: known
                 .and_then(|known| known.totals.as_ref())
-                .map_or(Totals::default(), TotalsMessage::read),
+                .map_or(OutcomeTotals::default(), TotalsMessage::read),
         };
         return read_pieces(fs, salt, pieces, ask, &mut |_, _| true);
     };
@@ -109,7 +109,7 @@ pub(crate) fn read_end(
             replay_from,
             known_next: sealed.next,
             open_ended: false,
-            totals: Totals::default(),
+            totals: OutcomeTotals::default(),
         };
         reading = read_pieces(fs, salt, pieces, ask, &mut |_, _| true);
     }

@@ -23,7 +23,7 @@ use crate::retention::LedgerKeeper;
 use crate::stream::{Sealed, Segment, Stream};
 use crate::twin::Twin;
 use crate::wire::{CheckpointFile, LedgerStream, State, TotalsMessage, digest_event};
-use crate::{Checkpoint, RecoveredEntry, Totals};
+use crate::{Checkpoint, OutcomeTotals, RecoveredEntry};
 
 mod small;
 
@@ -288,7 +288,7 @@ impl Recovery {
         reading: &Reading,
         kept_from: u64,
         known: Option<&LedgerStream>,
-        totals: Totals,
+        totals: OutcomeTotals,
         last_tick: u64,
     ) -> bool {
         let cut_to = |path: &Path| {

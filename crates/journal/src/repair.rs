@@ -18,13 +18,13 @@ use crate::segment::{HEADER_BYTES, SegmentName, encode_header};
 use crate::shared::{Shared, lock};
 use crate::stream::Segment;
 use crate::wire::{SegmentHeader, TotalsMessage, digest_event};
-use crate::{JournalFull, Totals};
+use crate::{JournalFull, OutcomeTotals};
 
 /// A part of a batch that fits into one segment.
 struct Chunk {
     bytes: Range<usize>,
     first: u64,
-    totals: Totals,
+    totals: OutcomeTotals,
 }
 
 impl LiveStream {
@@ -79,7 +79,7 @@ impl LiveStream {
         shared: &Shared,
         inner: &mut Inner,
         first: u64,
-        totals: &Totals,
+        totals: &OutcomeTotals,
     ) -> io::Result<Active> {
         let mut left = inner.spares.len() + 1;
         loop {
@@ -102,7 +102,13 @@ impl LiveStream {
         }
     }
 
-    fn header(&self, shared: &Shared, name: SegmentName, first: u64, totals: &Totals) -> Vec<u8> {
+    fn header(
+        &self,
+        shared: &Shared,
+        name: SegmentName,
+        first: u64,
+        totals: &OutcomeTotals,
+    ) -> Vec<u8> {
         encode_header(&SegmentHeader {
             node: self.stream.id.node.as_str().to_owned(),
             epoch: name.epoch,
@@ -114,7 +120,13 @@ impl LiveStream {
         })
     }
 
-    fn activate(&self, shared: &Shared, spare: Spare, first: u64, totals: &Totals) -> Active {
+    fn activate(
+        &self,
+        shared: &Shared,
+        spare: Spare,
+        first: u64,
+        totals: &OutcomeTotals,
+    ) -> Active {
         let header = HEADER_BYTES as u64;
         Active {
             segment: Arc::new(Segment {

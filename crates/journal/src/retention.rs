@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError};
 
 use prost::Message;
 
-use crate::Totals;
+use crate::OutcomeTotals;
 use crate::checkpoint::covered;
 use crate::fs::again;
 use crate::shared::{Shared, lock};
@@ -27,7 +27,7 @@ pub(crate) struct LedgerKeeper {
     pub twin: Twin,
     /// Oldest first.
     pub gone: VecDeque<LedgerStream>,
-    pub retired: Totals,
+    pub retired: OutcomeTotals,
     pub retired_streams: u64,
 }
 
@@ -59,7 +59,7 @@ struct Victims {
     segments: Vec<Arc<Segment>>,
     kept_from: u64,
     /// Of all events before `kept_from`, where the stream has not ended.
-    kept_totals: Totals,
+    kept_totals: OutcomeTotals,
 }
 
 impl Victims {

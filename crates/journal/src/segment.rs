@@ -91,7 +91,7 @@ pub(crate) fn decode_header(name: SegmentName, bytes: &[u8]) -> Option<SegmentHe
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Totals;
+    use crate::OutcomeTotals;
     use crate::wire::TotalsMessage;
 
     #[test]
@@ -127,7 +127,7 @@ mod tests {
             index: u64::MAX,
             first: u64::MAX,
             began_at: u64::MAX,
-            totals: Some(TotalsMessage::of(&Totals {
+            totals: Some(TotalsMessage::of(&OutcomeTotals {
                 events: [u64::MAX; 7],
                 units: [u64::MAX; 7],
             })),

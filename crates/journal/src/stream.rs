@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use tollgate_model::{StreamId, Ticks};
 
-use crate::Totals;
+use crate::OutcomeTotals;
 use crate::frame::salt_of;
 use crate::layout::{Head, Piece};
 use crate::segment::SegmentName;
@@ -24,7 +24,7 @@ pub(crate) struct Segment {
     /// Sequence of its first record.
     pub first: u64,
     /// Of all events before it, as its header has it.
-    pub totals: Option<Totals>,
+    pub totals: Option<OutcomeTotals>,
     /// Bytes in use, header included.
     pub end: AtomicU64,
     /// Bytes it takes on disk.
@@ -54,7 +54,7 @@ impl Segment {
 /// What is fixed when a stream ends.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sealed {
-    pub totals: Totals,
+    pub totals: OutcomeTotals,
     pub last_tick: Ticks,
 }
 
@@ -71,7 +71,7 @@ pub(crate) struct Stream {
     /// First sequence whose segment is kept.
     pub kept_from: AtomicU64,
     /// Of all events before `kept_from`, while the stream has not ended.
-    pub kept_totals: Mutex<Totals>,
+    pub kept_totals: Mutex<OutcomeTotals>,
     pub sealed: OnceLock<Sealed>,
 }
 

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use tollgate_journal::Totals;
 use tollgate_metering::{FolderJournal, JournalView, ReconcileOptions, reconcile};
 use tollgate_model::{By, CatalogSink, Outcome, Timestamp};
 use tollgate_store::{OutcomeTotals, PeriodScope, UsageStore};
@@ -133,7 +132,7 @@ impl World {
         }
         let runtime = self.runtime.as_ref().ok_or("there is no runtime")?;
         let life = self.life.as_ref().ok_or("there is no process")?;
-        let mut journal = Totals::default();
+        let mut journal = OutcomeTotals::default();
         for stream in life.gateway.journal().reader().totals() {
             journal.merge(&stream.totals);
         }

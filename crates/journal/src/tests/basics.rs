@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::testing::mark;
-use crate::{JournalFull, ReadError, Totals};
+use crate::{JournalFull, OutcomeTotals, ReadError};
 
 #[test]
 fn entries_come_back_in_order_and_the_same_range_has_the_same_bytes() {
@@ -89,7 +89,7 @@ fn a_clean_stop_keeps_everything_and_raises_the_epoch() {
     let bench = Bench::new();
     let (journal, first) = bench.try_open(2).unwrap();
     let mut streams = Vec::new();
-    let mut totals = Totals::default();
+    let mut totals = OutcomeTotals::default();
     for thread in 0..2 {
         let mut writer = journal.writer(thread).unwrap();
         for n in 0..300 {
@@ -118,7 +118,7 @@ fn a_clean_stop_keeps_everything_and_raises_the_epoch() {
         for stream in &streams {
             assert_eq!(read_all(&reader, stream), (expected(0..300), 0));
         }
-        let mut sum = Totals::default();
+        let mut sum = OutcomeTotals::default();
         reader.totals().iter().for_each(|t| sum.merge(&t.totals));
         assert_eq!(sum, totals, "counted once, whatever was restarted");
         journal.close().unwrap();

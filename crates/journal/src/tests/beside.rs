@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::exhaustive::every;
 use super::folder::open_beside;
 use super::*;
-use crate::{FileHandle, Filesystem, Folder, LockGuard, ReadError, Totals, verify};
+use crate::{FileHandle, Filesystem, Folder, LockGuard, OutcomeTotals, ReadError, verify};
 
 type Step = Arc<dyn Fn() + Send + Sync>;
 
@@ -163,7 +163,7 @@ fn look(filesystem: &Arc<dyn Filesystem>, context: &str) {
     let folder = folder.unwrap().expect("there is a journal");
     let totals = folder.totals().unwrap();
     let (next, sum) = (totals[0].next, totals[0].totals);
-    let mut expected = Totals::default();
+    let mut expected = OutcomeTotals::default();
     (0..next.0).for_each(|n| expected.add(event(n, 0).outcome, n % 5));
     assert_eq!(sum, expected, "{context}: totals at {next:?}");
     let info = folder.streams().unwrap().remove(0);

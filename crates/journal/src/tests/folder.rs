@@ -8,7 +8,7 @@ use crate::frame::{self, Kind};
 use crate::fs::FileHandle;
 use crate::scan::{Scan, Step};
 use crate::testing::Fault;
-use crate::{DiskFilesystem, Filesystem, Folder, ReadError, StreamTotals, Totals};
+use crate::{DiskFilesystem, Filesystem, Folder, OutcomeTotals, ReadError, StreamTotals};
 
 fn folder(filesystem: &Arc<dyn Filesystem>) -> Folder {
     Folder::open(Arc::clone(filesystem), Path::new(DIR))
@@ -237,7 +237,7 @@ fn ends_and_totals_agree_however_fast_segments_come_and_go() {
             else {
                 continue;
             };
-            let mut expected = Totals::default();
+            let mut expected = OutcomeTotals::default();
             (0..next.0).for_each(|n| expected.add(event(n, 0).outcome, n % 5));
             assert_eq!(totals, &expected, "at {next:?}");
             let from = Sequence(next.0.saturating_sub(700));

@@ -1,7 +1,7 @@
 //! What may go, when, and what outlives it.
 
 use super::*;
-use crate::{JournalFull, ReadError, Totals, inspect, verify};
+use crate::{JournalFull, OutcomeTotals, ReadError, inspect, verify};
 
 fn fill(writer: &mut Writer, numbers: std::ops::Range<u64>) {
     for n in numbers {
@@ -9,8 +9,8 @@ fn fill(writer: &mut Writer, numbers: std::ops::Range<u64>) {
     }
 }
 
-fn sum(reader: &Reader) -> Totals {
-    let mut sum = Totals::default();
+fn sum(reader: &Reader) -> OutcomeTotals {
+    let mut sum = OutcomeTotals::default();
     reader.totals().iter().for_each(|t| sum.merge(&t.totals));
     sum
 }

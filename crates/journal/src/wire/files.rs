@@ -5,7 +5,7 @@ use tollgate_model::{CounterState, Now, Sequence, ShardSnapshot, Ticks, Timestam
 
 use super::Unreadable;
 use super::grants::CounterMessage;
-use crate::Totals;
+use crate::OutcomeTotals;
 
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct TotalsMessage {
@@ -16,7 +16,7 @@ pub(crate) struct TotalsMessage {
 }
 
 impl TotalsMessage {
-    pub(crate) fn of(totals: &Totals) -> Self {
+    pub(crate) fn of(totals: &OutcomeTotals) -> Self {
         Self {
             events: totals.events.to_vec(),
             units: totals.units.to_vec(),
@@ -24,8 +24,8 @@ impl TotalsMessage {
     }
 
     /// Outcomes that this version does not know are left out.
-    pub(crate) fn read(&self) -> Totals {
-        let mut totals = Totals::default();
+    pub(crate) fn read(&self) -> OutcomeTotals {
+        let mut totals = OutcomeTotals::default();
         for (mine, theirs) in totals.events.iter_mut().zip(&self.events) {
             *mine = *theirs;
         }
