@@ -19,8 +19,9 @@
 //!    order. The next start says so: [`Recovered::lost_span`] runs from a moment before which
 //!    everything is known to be on disk (taken from the records and checkpoints themselves, so it
 //!    may begin earlier than the true loss, never later) to that start.
-//!    It is told again until a checkpoint was written after it. What a killed process left unsynced
-//!    is synced by the next start before that counts as a good end.
+//!    It is told again until a checkpoint was written after it. What a killed process wrote
+//!    since its last sync is written again and synced by the next start before that counts as old:
+//!    a sync alone says nothing where an earlier one failed.
 //! 4. **Power cut, `durable`**: loses nothing for which [`Writer::synced`] resolved `Ok`. Syncs are
 //!    shared: all that wait while one runs are covered by the next.
 //! 5. **Damaged bytes** cost the records they lie in and no others, are reported with file and

@@ -1,7 +1,7 @@
 //! What happens when a journal is opened: read the past, raise the epoch durably, tidy up, build.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -11,7 +11,7 @@ use tollgate_model::{Clock, IdGen, NodeId, Now, StreamId, Ticks, Timestamp};
 
 use crate::checkpoint::OpenProgress;
 use crate::damage::DamageBook;
-use crate::fs::{Filesystem, again, read_again, read_full_at};
+use crate::fs::{Filesystem, again, read_again, read_full_at, write_all_at};
 use crate::live::LiveStream;
 use crate::options::NODE_BYTES_MAX;
 use crate::recover::{Recovery, node_line, recover};
@@ -41,7 +41,7 @@ pub(crate) fn open(
     let node = settle_node(&*fs, &dir, node_name, &recovery, now.wall, ids)?;
     let epoch = next_epoch(&recovery, now.wall);
     let boot_id = fs.boot_id().unwrap_or_default();
-    make_durable(&*fs, &dir, &recovery.unsynced)?;
+    make_durable(&*fs, &dir, recovery.unsynced())?;
     let recovered = tell(&mut recovery, &options, &node, epoch, now, &boot_id);
     let lost_from = recovered.lost_span.map(|span| span.from.0.unsigned_abs());
     let state = State {
@@ -105,12 +105,16 @@ fn settle_node(
 }
 
 /// What a killed process wrote may not be on disk yet, though it reads back; from now on it counts
-/// as old, so it is synced here. Where the disk fails at that, a second sync would say nothing: the
-/// file is written anew.
-fn make_durable(fs: &dyn Filesystem, dir: &Path, paths: &[PathBuf]) -> Result<(), JournalError> {
+/// as old, so it is written again and synced here. A sync alone would not do: where one failed in
+/// that life, the kernel has forgotten that those bytes are not on disk, and the next succeeds
+/// without them. Where the disk fails at that too, the file is copied.
+fn make_durable<'a>(
+    fs: &dyn Filesystem,
+    dir: &Path,
+    paths: impl Iterator<Item = &'a Path>,
+) -> Result<(), JournalError> {
     for path in paths {
-        let synced = again(|| fs.open(path)?.sync_all());
-        let Err(error) = synced else {
+        let Err(error) = write_again(fs, path) else {
             continue;
         };
         tracing::error!(%error, file = %path.display(), "journal sync failed; copying the file");
@@ -119,6 +123,25 @@ fn make_durable(fs: &dyn Filesystem, dir: &Path, paths: &[PathBuf]) -> Result<()
         copied.map_err(JournalError::io("sync", path))?;
     }
     Ok(())
+}
+
+/// How much of a file is written again at once.
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// Writes the bytes that a file has over themselves, which a power cut in the middle cannot harm.
+/// What cannot be read, or was never written to, stays as it is.
+fn write_again(fs: &dyn Filesystem, path: &Path) -> io::Result<()> {
+    let file = again(|| fs.open(path))?;
+    let length = read_again(|| file.length())?;
+    let mut chunk = vec![0; CHUNK_BYTES];
+    for offset in (0..length).step_by(CHUNK_BYTES) {
+        let read = read_full_at(&*file, &mut chunk, offset).unwrap_or(0);
+        let bytes = chunk.get(..read).unwrap_or_default();
+        if bytes.iter().any(|byte| *byte != 0) {
+            write_all_at(&*file, bytes, offset)?;
+        }
+    }
+    again(|| file.sync_all())
 }
 
 fn read_whole(fs: &dyn Filesystem, path: &Path) -> io::Result<Vec<u8>> {

@@ -46,8 +46,8 @@ pub(crate) struct Recovery {
     pub node_seen: Option<String>,
     /// Whether a copy of the state is damaged: the other may be of an earlier life.
     pub state_unsure: bool,
-    /// Files that a killed process may have left unsynced.
-    pub unsynced: Vec<PathBuf>,
+    /// Files that a killed process wrote to, with a tick after which it did not.
+    pub written: Vec<(PathBuf, u64)>,
     pub fresh: bool,
     pub streams: BTreeMap<StreamId, Arc<Stream>>,
     pub disk_bytes: u64,
@@ -116,6 +116,12 @@ impl Recovery {
         self.complete &= !found;
     }
 
+    /// Files that a killed process wrote to since the last sync that is known of.
+    pub(crate) fn unsynced(&self) -> impl Iterator<Item = &Path> {
+        let later = |(_, until): &&(PathBuf, u64)| *until >= self.synced_at;
+        self.written.iter().filter(later).map(|(path, _)| &**path)
+    }
+
     /// Without a checkpoint everything must be there from the beginning.
     fn read_checkpoint_progress(&mut self) {
         let deleted = self.known.values().any(|stream| stream.kept_from > 0);
@@ -152,10 +158,6 @@ impl Recovery {
             .extend(layout.unused.iter().map(|piece| piece.file.path.clone()));
         let kept_from = self.check_front(&layout, known.as_ref());
         let sealed = known.as_ref().filter(|known| known.sealed);
-        if sealed.is_none() {
-            let paths = layout.pieces.iter().map(|piece| piece.file.path.clone());
-            self.unsynced.extend(paths);
-        }
         let replay_from = self.replay_from(epoch, thread);
         let reading = match sealed {
             Some(known) if replay_from.is_none_or(|from| from >= known.next) => Reading {
@@ -181,6 +183,10 @@ impl Recovery {
             None => (reading.totals, reading.last_tick),
         };
         self.last_tick = self.last_tick.max(last_tick).max(reading.last_tick);
+        if sealed.is_none() {
+            self.written
+                .extend(written_until(&layout.pieces, last_tick));
+        }
         let node = node
             .or_else(|| known.as_ref().map(|known| known.node.clone()))
             .or_else(|| self.node_seen.clone())
@@ -352,6 +358,17 @@ impl Recovery {
             }
         }
     }
+}
+
+/// The files of a stream, each with a tick after which nothing was written to it: when the next one
+/// came into use; for the last, that of the last record.
+fn written_until(pieces: &[Piece], last_tick: u64) -> impl Iterator<Item = (PathBuf, u64)> {
+    let next = pieces.iter().skip(1).map(|piece| match &piece.file.head {
+        Head::Good(header) => header.began_at,
+        Head::Zero | Head::Bad => u64::MAX,
+    });
+    let paths = pieces.iter().map(|piece| piece.file.path.clone());
+    paths.zip(next.chain(std::iter::once(last_tick)))
 }
 
 /// All segments of a stream are gone that should hold entries up to `reached`.

@@ -102,11 +102,13 @@ impl World {
                 limit,
             } => {
                 self.say(|| format!("{id:?} refused: {code:?} {limit:?} {call:?}"));
-                if self.alive() {
-                    self.truth.refuse(&self.market, id, call, now, code)?;
-                    if recorded {
-                        self.heed(id, ack);
-                    }
+                if !self.alive() {
+                    self.truth.turn_away(id, call, now)?;
+                    return Ok(false);
+                }
+                self.truth.refuse(&self.market, id, call, now, code)?;
+                if recorded {
+                    self.heed(id, ack);
                 }
                 Ok(false)
             }

@@ -262,6 +262,11 @@ impl Truth {
                 "{id:?} was refused without reason: {code:?}, {call:?}"
             ));
         }
+        self.turn_away(id, call, now)
+    }
+
+    /// The gateway refused a request, which may be recorded: it may have died before it said so.
+    pub(crate) fn turn_away(&mut self, id: RequestId, call: Call, now: Now) -> Checked {
         self.insert(Request {
             id,
             price: Market::price(call),
@@ -387,7 +392,8 @@ impl Truth {
         for (index, request) in self.requests.iter_mut().enumerate() {
             let aloft = request.phase == Phase::Aloft;
             let ended = matches!(request.phase, Phase::Ended(..));
-            let unheard = ended && !request.acknowledged && !request.buried;
+            // A call whose loss was declared left no record: all that was reserved may be held.
+            let unheard = ended && (!request.acknowledged || request.lossy) && !request.buried;
             if aloft {
                 request.phase = Phase::Orphaned;
             }

@@ -62,7 +62,7 @@ pub(super) fn read_small_files(fs: &dyn Filesystem, dir: &Path) -> Recovery {
         node_kept,
         node_seen: previous.as_ref().map(|state| state.node.clone()),
         state_unsure,
-        unsynced: Vec::new(),
+        written: Vec::new(),
         last_tick: previous.as_ref().map_or(0, |state| state.last_tick),
         last_wall: Timestamp(0),
         synced_at: previous.as_ref().map_or(0, |state| state.last_tick),

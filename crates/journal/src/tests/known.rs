@@ -59,6 +59,30 @@ fn a_sync_that_fails_at_the_start_is_not_believed_the_second_time() {
 }
 
 #[test]
+fn what_a_sync_failed_for_before_a_kill_is_on_disk_once_the_next_start_has_read_it() {
+    let bench = Bench::new();
+    let (journal, _) = bench.open();
+    let mut writer = journal.writer(0).unwrap();
+    for n in 0..300 {
+        bench.clock.advance(1_000);
+        append(&mut writer, &entry(n)).unwrap();
+    }
+    let stream = writer.stream().clone();
+    // The kernel forgets what it could not write; the process dies before it could write again.
+    bench.disk.fault_always(Some(Fault::Io));
+    journal.sync();
+    bench.disk.kill();
+    bench.disk.clear_faults();
+    drop((writer, journal));
+    let (journal, _) = bench.open();
+    assert_eq!(read_all(&journal.reader(), &stream), (expected(0..300), 0));
+    bench.disk.cut_power(PowerCut::LoseAll);
+    let (journal, recovered) = bench.open();
+    assert!(recovered.damage.is_clean(), "{:?}", recovered.damage);
+    assert_eq!(read_all(&journal.reader(), &stream), (expected(0..300), 0));
+}
+
+#[test]
 fn a_segment_that_cannot_be_read_for_once_is_not_taken_for_an_empty_one() {
     let bench = Bench::new();
     let stream = killed(&bench, 50, 0);
