@@ -144,7 +144,7 @@ const RUNS: &[Run] = &[
         ]),
         sizes: &[
             ("TOLLGATE_FAILPOINT_CRASHES", "20"),
-            ("TOLLGATE_LOST_ANSWERS", "14000"),
+            ("TOLLGATE_LOST_ANSWERS", "2000"),
         ],
     },
 ];
