@@ -204,8 +204,8 @@ pub(crate) fn admit(
         api.mode,
     ) {
         (false, Mode::Enforce) => Enforcement::Enforce,
-        (false, Mode::Observe) => Enforcement::Observe,
-        (true, _) => match api.on_counters_lost {
+        (_, Mode::Observe) => Enforcement::Observe,
+        (true, Mode::Enforce) => match api.on_counters_lost {
             CountersLost::Open(units) if worker.node().lost.spend_open(units, bounds.cost) => {
                 Enforcement::Off
             }
@@ -263,7 +263,8 @@ fn over_admitted(limits: &Limits, readings: &[Reading]) -> u64 {
 }
 
 const FULL: &str = "There is no room to write the request down.";
-const LOST: &str = "Counters are being restored.";
+const LOST: &str =
+    "What was used of a limit is not known now: counters were lost, or a period was changed.";
 
 fn take(
     worker: &Worker,

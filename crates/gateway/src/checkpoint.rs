@@ -58,6 +58,11 @@ impl Orders {
         self.changed.notify_all();
     }
 
+    /// Whether nobody writes checkpoints any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.asked.lock().ended
+    }
+
     fn end(&self) {
         self.asked.lock().ended = true;
         self.changed.notify_all();
@@ -77,6 +82,15 @@ impl Orders {
     }
 }
 
+/// Tells who waits that the thread has ended, also by a panic.
+struct Ended<'a>(&'a Node);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.orders.end();
+    }
+}
+
 /// The running thread.
 pub(crate) struct Checkpointer {
     node: Arc<Node>,
@@ -92,8 +106,8 @@ impl Checkpointer {
                 // Not `gateway-…`: tools count the threads of that name as those that serve.
                 .name("journal-checkpoint".to_owned())
                 .spawn(move || {
+                    let _ended = Ended(&node);
                     run(&node, &journal);
-                    node.orders.end();
                 })?
         };
         Ok(Self {

@@ -42,7 +42,8 @@ impl LostCounters {
         }
     }
 
-    /// Whether some limit's counter is one of those that were lost and not yet made good.
+    /// Whether the counter of some limit that may refuse is one of those that were lost and not yet
+    /// made good.
     pub(crate) fn holds_back(&self, limits: &[Applicable], now: Now) -> bool {
         if self.some_unknown.load(Ordering::Acquire) {
             let unknown = self.unknown.lock();
@@ -57,7 +58,8 @@ impl LostCounters {
         let Some(lost) = &self.lost else {
             return false;
         };
-        limits.iter().any(|limit| match limit.rule {
+        let mut holding = limits.iter().filter(|limit| !limit.is_shadow());
+        holding.any(|limit| match limit.rule {
             // A sixtieth longer than the span, as windows count.
             Rule::Window { per, .. } => {
                 now.ticks.since(lost.at) <= per.span_us() + per.span_us() / 60

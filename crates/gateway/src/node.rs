@@ -187,10 +187,11 @@ impl Node {
         }
     }
 
-    /// Whether requests are served, by every thread.
+    /// Whether requests are served, by every thread, and checkpoints written.
     pub(crate) fn is_ready(&self) -> bool {
         let running = self.threads_running.load(Ordering::Acquire);
-        self.stage() == Stage::Open && running == self.mailboxes.len()
+        let whole = running == self.mailboxes.len() && !self.orders.has_ended();
+        self.stage() == Stage::Open && whole
     }
 
     /// A thread has ended, for whatever reason.

@@ -154,7 +154,12 @@ pub(crate) fn restore(
         let shards = recovered.checkpoint.iter().flat_map(|c| &c.shards);
         shards.map(|shard| shard.lost_at).max()?
     } else {
-        tracing::error!("the journal does not tell everything: windows count as full for a span");
+        tracing::error!(
+            "the journal does not tell everything: each window counts as full until its span has \
+             passed (a minute limit for a minute, a day limit for a day), quotas until the store has \
+             told what was used; `tollgate journal verify` says what is damaged, and \
+             `on_counters_lost` decides what an API lets pass meanwhile"
+        );
         now.ticks
     };
     if lost_at.0 == 0 {

@@ -154,7 +154,7 @@ impl LiveStream {
                 return Err(reason);
             }
             let index = inner.take_index();
-            match self.allocate(shared, index) {
+            match self.allocate(shared, index, 0) {
                 Ok(spare) => inner.spares.push_back(spare),
                 Err(reason) => {
                     inner.set_full(reason);

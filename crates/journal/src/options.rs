@@ -29,7 +29,8 @@ pub struct JournalOptions {
     /// Length of a segment, in bytes; one more than is in use is allocated beforehand.
     pub segment_bytes: u64,
     /// Most bytes of segments and checkpoints together; when reached, shipped segments go first,
-    /// then `reserve` refuses.
+    /// then `reserve` refuses. What has its room already may take `unsynced_bytes_max` and two
+    /// segments more, when a disk that failed has to be written anew.
     pub disk_bytes_max: u64,
     /// Most bytes a stream may have written and not yet synced (kept in memory too, so that a
     /// failed sync can be made good); when reached, `reserve` refuses.
@@ -53,6 +54,12 @@ impl JournalOptions {
             keep_us: 24 * 3_600 * 1_000_000,
             sync_every_us: 50_000,
         }
+    }
+
+    /// Most bytes above `disk_bytes_max` that writing anew may take.
+    pub(crate) fn repair_bytes_max(&self) -> u64 {
+        let segments = self.segment_bytes.saturating_mul(2);
+        self.unsynced_bytes_max.saturating_add(segments)
     }
 
     pub(crate) fn check(&self, threads: u16) -> Result<(), JournalError> {

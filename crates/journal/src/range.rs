@@ -156,7 +156,11 @@ impl Pass<'_> {
                 }
             }
         }
-        lock(&self.ranges.cursors).insert(stream.id.clone(), cursor);
+        // Nobody reads on at the end of a stream that has ended, and its file may go.
+        let done = stream.sealed.get().is_some() && self.range.next.0 >= stream.written();
+        if !done {
+            lock(&self.ranges.cursors).insert(stream.id.clone(), cursor);
+        }
         Ok(())
     }
 

@@ -28,11 +28,17 @@ struct Chunk {
 }
 
 impl LiveStream {
-    /// Makes a segment in full: whoever writes into it later finds the space there.
-    pub(crate) fn allocate(&self, shared: &Shared, index: u64) -> Result<Spare, JournalFull> {
+    /// Makes a segment in full: whoever writes into it later finds the space there. `beyond` as in
+    /// [`DiskBudget::take`](crate::shared::DiskBudget::take).
+    pub(crate) fn allocate(
+        &self,
+        shared: &Shared,
+        index: u64,
+        beyond: u64,
+    ) -> Result<Spare, JournalFull> {
         let bytes = shared.options.segment_bytes;
-        let taken = shared.disk.take(bytes) || shared.purge(Some(bytes)) && shared.disk.take(bytes);
-        if !taken {
+        let take = |beyond| shared.disk.take(bytes, beyond);
+        if !(take(0) || shared.purge(Some(bytes)) && take(0) || take(beyond)) {
             return Err(JournalFull::DiskMax);
         }
         let name = SegmentName {
@@ -65,7 +71,10 @@ impl LiveStream {
             Some(spare) => spare,
             None => {
                 let index = inner.take_index();
-                let made = self.allocate(shared, index);
+                // For what has its room already. Within the bound it might wait for ever: what is
+                // not on disk keeps checkpoints back, and without these nothing may be deleted.
+                let beyond = shared.options.repair_bytes_max();
+                let made = self.allocate(shared, index, beyond);
                 made.map_err(|_| io::ErrorKind::StorageFull)?
             }
         };

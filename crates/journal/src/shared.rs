@@ -98,11 +98,13 @@ impl DiskBudget {
         }
     }
 
-    pub(crate) fn take(&self, bytes: u64) -> bool {
+    /// Takes `bytes`, at most `beyond` above the bound.
+    pub(crate) fn take(&self, bytes: u64, beyond: u64) -> bool {
+        let most = self.bytes_max.saturating_add(beyond);
         let room = |used: u64| {
             let sum = used.checked_add(bytes)?;
             let all = sum.checked_add(self.checkpoints.load(Ordering::Relaxed))?;
-            (all <= self.bytes_max).then_some(sum)
+            (all <= most).then_some(sum)
         };
         self.segments
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, room)

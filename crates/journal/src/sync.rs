@@ -134,7 +134,7 @@ impl LiveStream {
             }
             inner.take_index()
         };
-        match self.allocate(shared, index) {
+        match self.allocate(shared, index, 0) {
             Ok(spare) => self.keep_spare(shared, spare),
             Err(reason) => lock(&self.inner).set_full(reason),
         }
@@ -171,10 +171,27 @@ pub(crate) fn give_back_tails(shared: &Shared, full: &[Active]) {
     }
 }
 
+/// Nothing gets to disk any more once the thread has died: nobody may wait for it.
+struct Ended<'a>(&'a Shared);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let error = std::io::Error::other("the sync thread died");
+            for live in &self.0.live {
+                live.fail(&mut lock(&live.inner), &error);
+            }
+        }
+    }
+}
+
 /// Starts the thread.
 pub(crate) fn spawn(shared: &Arc<Shared>) -> std::io::Result<std::thread::JoinHandle<()>> {
     let shared = Arc::clone(shared);
     std::thread::Builder::new()
         .name("journal-sync".to_owned())
-        .spawn(move || run(&shared))
+        .spawn(move || {
+            let _ended = Ended(&shared);
+            run(&shared);
+        })
 }

@@ -140,8 +140,9 @@ pub struct CounterState {
     pub began: Ticks,
     /// Units that ended requests kept: the sum over their records, over restarts too.
     pub settled: u64,
-    /// Units that count as spent because a gateway died before it was known what became of them.
-    /// No record will ever tell of them.
+    /// Units that count as spent though no record of this counter's period tells of them: a gateway
+    /// died before it was known what became of them, their loss was declared, or their period was
+    /// changed.
     pub held: u64,
     /// `settled`, `held` and the units of requests still in flight: what a quota has used.
     pub spent: u64,

@@ -111,7 +111,7 @@ impl UsageStore for Shelf {
             Weather::Away => return Err(failure(StoreErrorKind::Unavailable)),
             Weather::Contended => return Err(failure(StoreErrorKind::Conflict)),
             Weather::Choosy(most) if offered > most => {
-                return Err(failure(StoreErrorKind::Corrupt));
+                return Err(failure(StoreErrorKind::Unstorable));
             }
             Weather::Fine | Weather::AnswerLost | Weather::Choosy(_) => {}
         }

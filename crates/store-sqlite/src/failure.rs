@@ -71,9 +71,11 @@ fn kind_of(error: &SqlError) -> StoreErrorKind {
         SqlError::SqliteFailure(cause, _) => match cause.code {
             ErrorCode::ConstraintViolation => StoreErrorKind::AlreadyExists,
             ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => StoreErrorKind::Corrupt,
+            ErrorCode::TooBig | ErrorCode::TypeMismatch => StoreErrorKind::Unstorable,
             // Busy, locked, full, I/O, permissions: the same call may succeed later.
             _ => StoreErrorKind::Unavailable,
         },
+        SqlError::ToSqlConversionFailure(_) => StoreErrorKind::Unstorable,
         _ => StoreErrorKind::Corrupt,
     }
 }

@@ -18,6 +18,8 @@ pub enum StoreErrorKind {
     Unavailable,
     /// What was read cannot be what was written.
     Corrupt,
+    /// A value that the database cannot hold: the same call will fail for ever.
+    Unstorable,
 }
 
 /// What a failure was about.

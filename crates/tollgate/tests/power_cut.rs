@@ -267,17 +267,23 @@ impl World {
         self.syncs_us.sort_unstable();
         let median = |all: &[i64]| all.get(all.len() / 2).copied().unwrap_or(0);
         let most = |all: &[i64]| all.last().copied().unwrap_or(0);
+        let spread = |all: &[i64]| match all {
+            [] => "none".to_owned(),
+            all => format!(
+                "{} us (median), {} us (most) before the cut",
+                median(all),
+                most(all)
+            ),
+        };
         writeln!(
             std::io::stdout(),
-            "figure: power cut, sync = {sync}: {cuts} cuts, {} acknowledged, {} lost; reported span begins {} us \
-             (median), {} us (most) before the cut; first loss {} us (median), {} us (most) before \
-             it; one sync of this disk took {} us (median), {} us (most); the store is whole each time",
+            "figure: power cut, sync = {sync}: {cuts} cuts, {} acknowledged, {} lost; reported spans \
+             began: {}; first losses: {}; one sync of this disk took {} us (median), {} us (most); \
+             the store is whole each time",
             self.acknowledged.count(),
             self.lost,
-            median(&self.spans_us),
-            most(&self.spans_us),
-            median(&self.losses_us),
-            most(&self.losses_us),
+            spread(&self.spans_us),
+            spread(&self.losses_us),
             median(&self.syncs_us),
             most(&self.syncs_us),
         )?;

@@ -73,7 +73,7 @@ impl From<StoreError> for ApiError {
                 "a thing of this name is there already",
             ),
             StoreErrorKind::Unavailable => (Code::UNAVAILABLE, "the store cannot be reached now"),
-            StoreErrorKind::Corrupt => return Self::internal(error),
+            StoreErrorKind::Corrupt | StoreErrorKind::Unstorable => return Self::internal(error),
         };
         Self::new(code, detail).caused(error)
     }

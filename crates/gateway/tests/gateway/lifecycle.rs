@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tollgate_model::{By, Outcome, UsageEvent};
+use tollgate_model::{By, Mode, Outcome, UsageEvent};
 
 use crate::world::{KEY, Wish, World, gist, per_minute};
 
@@ -212,6 +212,15 @@ fn a_quota_that_is_not_known_yet_lets_nothing_pass_and_then_counts_what_was_carr
     assert_eq!(passed.status, 200);
     assert_eq!(passed.header("x-ratelimit-used"), Some("42"));
     assert_eq!(world.upstream.seen().len(), 2);
+}
+
+#[test]
+fn an_api_that_only_observes_passes_calls_whose_quota_is_not_known() {
+    let world = World::with_api(|api| api.mode = Mode::Observe);
+    let period = world.quota_period();
+    let id = tollgate_model::SubscriptionId::new("acme-widgets");
+    world.handle.quotas_are_unknown(&id, &[period.start]);
+    assert_eq!(world.call("/v1/x").status, 200);
 }
 
 #[test]

@@ -83,6 +83,36 @@ fn what_a_sync_failed_for_before_a_kill_is_on_disk_once_the_next_start_has_read_
 }
 
 #[test]
+fn a_failure_while_the_journal_has_all_its_disk_heals_without_a_restart() {
+    let mut bench = Bench::new();
+    bench.options.disk_bytes_max = 3 * bench.options.segment_bytes;
+    let (journal, _) = bench.open();
+    let mut writer = journal.writer(0).unwrap();
+    let mut next = 0;
+    let full = loop {
+        match writer.reserve(512) {
+            Ok(room) => writer.append(room, &entry(next)).unwrap(),
+            Err(reason) => break reason,
+        };
+        next += 1;
+    };
+    assert_eq!(full, JournalFull::DiskMax);
+    bench.disk.fault_at(1, Fault::Io);
+    journal.sync();
+    // Nothing can be deleted before a checkpoint, and that waits for what has to be written anew.
+    bench.checkpoint(&journal, next).unwrap();
+    bench.checkpoint(&journal, next).unwrap();
+    let stream = writer.stream().clone();
+    journal.reader().shipped(&stream, Sequence(next));
+    bench.clock.advance(2 * bench.options.keep_us);
+    journal.purge();
+    journal.sync();
+    assert!(journal.status().disk_bytes <= bench.options.disk_bytes_max);
+    let room = writer.reserve(512).unwrap();
+    writer.append(room, &entry(next)).unwrap();
+}
+
+#[test]
 fn a_segment_that_cannot_be_read_for_once_is_not_taken_for_an_empty_one() {
     let bench = Bench::new();
     let stream = killed(&bench, 50, 0);

@@ -58,7 +58,7 @@ fn a_spare_that_comes_late_does_not_void_what_was_written_meanwhile() {
     for n in 0..900 {
         append(&mut writer, &entry(n)).unwrap();
     }
-    let spare = live.allocate(&journal.shared, late).unwrap();
+    let spare = live.allocate(&journal.shared, late, 0).unwrap();
     live.keep_spare(&journal.shared, spare);
     for n in 900..2_000 {
         append(&mut writer, &entry(n)).unwrap();

@@ -295,8 +295,8 @@ fn unaccounted(
 
 fn told(units: u64, held: u64, in_flight: u64) -> String {
     format!(
-        "the ledger says {units} units of events + {held} held since a gateway died + {in_flight} \
-         in flight"
+        "the ledger says {units} units of events + {held} held without a record (a kill, declared \
+         loss, a changed period) + {in_flight} in flight"
     )
 }
 

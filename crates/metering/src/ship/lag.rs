@@ -11,8 +11,8 @@ pub struct ShipLag {
     /// Journal entries that no batch has taken in: events, and the grants and progress between
     /// them.
     pub entries: u64,
-    /// How long there has been something that waits, in microseconds: since the journal's end was
-    /// last reached, or since `started`. No event that waits is older. 0 while nothing waits.
+    /// How long there has been something that waits, in microseconds: since the latest moment
+    /// of which everything is known to have been taken in, or since `started`. No event that waits is older. 0 while nothing waits.
     pub us: u64,
 }
 
@@ -38,5 +38,44 @@ impl Shipper {
             _ => now.since(since).max(0).unsigned_abs(),
         };
         Ok(ShipLag { entries, us })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tollgate_model::{NodeId, Sequence, StreamId};
+
+    use super::super::Progress;
+    use super::*;
+    use crate::StreamEnd;
+
+    #[test]
+    fn caught_up_is_told_of_the_moment_whose_end_was_reached_and_of_no_later_one() {
+        let stream = StreamId {
+            node: NodeId::new("node-a"),
+            epoch: 1,
+            thread: 0,
+        };
+        let ends = |end| {
+            [StreamEnd {
+                stream: stream.clone(),
+                end: Sequence(end),
+            }]
+        };
+        let mut progress = Progress::default();
+        let mut pass = |at, end, reached| {
+            progress.await_ends(Timestamp(at), &ends(end));
+            progress.marks.insert(stream.clone(), Sequence(reached));
+            progress.note_caught_up();
+            progress.status.caught_up_at
+        };
+        // What was appended last is not on disk yet, in every pass.
+        assert_eq!(pass(10, 5, 3), None);
+        assert_eq!(pass(20, 9, 5), Some(Timestamp(10)));
+        assert_eq!(pass(30, 12, 9), Some(Timestamp(10)));
+        assert_eq!(pass(40, 14, 12), Some(Timestamp(30)));
+        // Nothing gets to disk.
+        assert_eq!(pass(50, 15, 12), Some(Timestamp(30)));
+        assert_eq!(pass(60, 15, 12), Some(Timestamp(30)));
     }
 }

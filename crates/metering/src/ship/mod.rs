@@ -88,7 +88,7 @@ pub struct ShipStatus {
     pub quarantined: u64,
     /// Journal entries that could not be read.
     pub unreadable: u64,
-    /// When a pass last reached the journal's end.
+    /// All that the journal held at this moment has been taken in.
     pub caught_up_at: Option<Timestamp>,
     /// What failed last, while shipping is failing.
     pub failing: Option<String>,
@@ -117,6 +117,24 @@ type Marks = BTreeMap<StreamId, Sequence>;
 struct Progress {
     status: ShipStatus,
     marks: Marks,
+    /// Where the journal ended at some moment, until all of that has been taken in. Not its end at
+    /// the last pass: what was appended just now is not on disk yet, and never quite reached.
+    awaited: Option<(Timestamp, Vec<StreamEnd>)>,
+}
+
+impl Progress {
+    fn await_ends(&mut self, now: Timestamp, ends: &[StreamEnd]) {
+        self.awaited.get_or_insert_with(|| (now, ends.to_vec()));
+    }
+
+    fn note_caught_up(&mut self) {
+        let marks = &self.marks;
+        let reached =
+            |end: &StreamEnd| marks.get(&end.stream).copied().unwrap_or_default() >= end.end;
+        if let Some((at, _)) = self.awaited.take_if(|(_, ends)| ends.iter().all(reached)) {
+            self.status.caught_up_at = Some(at);
+        }
+    }
 }
 
 /// What comes after a pass.

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use tollgate_model::{Sequence, StreamId};
 use tollgate_store::{IngestBatch, IngestedEvent, StoreError, StoreErrorKind};
 
-use super::{Marks, Shipper};
+use super::{Marks, Progress, Shipper};
 use crate::source::blocking;
 use crate::{MeteringError, MeteringResult, StreamEnd};
 
@@ -51,14 +51,9 @@ impl Shipper {
     pub async fn pass(&self) -> MeteringResult<()> {
         let mut marks = self.marks.lock().await;
         let result = self.pass_over(&mut marks).await;
+        self.progress_mut(Progress::note_caught_up);
         match &result {
-            Ok(()) => {
-                let now = self.clock.now().wall;
-                self.status_mut(|status| {
-                    status.caught_up_at = Some(now);
-                    status.failing = None;
-                });
-            }
+            Ok(()) => self.status_mut(|status| status.failing = None),
             Err(error) => {
                 // What the store has now is not known.
                 *marks = None;
@@ -76,7 +71,9 @@ impl Shipper {
             Some(marks) => marks,
             None => self.read_marks().await?,
         };
+        let now = self.clock.now().wall;
         let mut ends = self.ends().await?;
+        self.progress_mut(|progress| progress.await_ends(now, &ends));
         ends.sort_by_key(|end| (end.stream.epoch, end.stream.thread));
         self.count_waiting(&ends, &marks);
         let mut failed = None;
@@ -315,10 +312,13 @@ fn head(batch: &IngestBatch, count: usize) -> (&[IngestedEvent], Sequence) {
     (part, next)
 }
 
-/// Whether the same batch will be refused for ever.
+/// Whether the same batch will be refused for ever, for what is in it. A store that is damaged is
+/// not: events wait in the journal until it is mended.
 fn is_poison(error: &StoreError) -> bool {
     match error.kind {
-        StoreErrorKind::Corrupt | StoreErrorKind::AlreadyExists | StoreErrorKind::NotFound => true,
-        StoreErrorKind::Conflict | StoreErrorKind::Unavailable => false,
+        StoreErrorKind::Unstorable | StoreErrorKind::AlreadyExists | StoreErrorKind::NotFound => {
+            true
+        }
+        StoreErrorKind::Conflict | StoreErrorKind::Unavailable | StoreErrorKind::Corrupt => false,
     }
 }

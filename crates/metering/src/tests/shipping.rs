@@ -53,7 +53,7 @@ impl UsageStore for FaultyStore {
             events.any(|taken| bad(&taken.event.path))
         };
         if poisoned {
-            return failed(StoreErrorKind::Corrupt);
+            return failed(StoreErrorKind::Unstorable);
         }
         let fault = self.faults.lock().unwrap().pop_front();
         match fault {
@@ -423,4 +423,20 @@ async fn totals_beside_the_mark_are_those_of_the_events() {
     assert_eq!(marks[0].totals.events.iter().sum::<u64>(), 4);
     assert_eq!(marks[0].totals.events[0], 3);
     assert_eq!(marks[0].totals.units[0], 3);
+}
+
+#[tokio::test]
+async fn a_damaged_store_costs_no_event_and_is_told() {
+    let world = World::new();
+    world.append(&stream(1, 0), &["/a", "/b"]);
+    let damaged = || Fault::Before(StoreErrorKind::Corrupt);
+    let faults = std::iter::repeat_with(damaged).take(500);
+    world.store.faults.lock().unwrap().extend(faults);
+    assert!(world.shipper.flush().await.is_err());
+    let status = world.shipper.status();
+    assert_eq!(status.quarantined, 0);
+    assert!(status.failing.is_some());
+    world.store.faults.lock().unwrap().clear();
+    world.shipper.flush().await.unwrap();
+    assert_eq!(world.paths().await, ["/a", "/b"]);
 }
