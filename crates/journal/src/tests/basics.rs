@@ -238,3 +238,26 @@ fn options_that_contradict_themselves_are_refused() {
     bench.options.segment_bytes = 100;
     assert!(matches!(bench.try_open(1), Err(JournalError::Options(_))));
 }
+
+#[test]
+fn rooms_fill_the_segment_in_use_and_the_spare_before_another_is_taken() {
+    let bench = Bench::new();
+    let (journal, _) = bench.open();
+    let mut writer = journal.writer(0).unwrap();
+    append(&mut writer, &entry(0)).unwrap();
+    journal.sync();
+    let segments = bench.segments().len();
+    let most = crate::live::usable_bytes(bench.options.segment_bytes);
+    let mut rooms = Vec::new();
+    while bench.segments().len() == segments {
+        rooms.push(writer.reserve(1_000).unwrap());
+    }
+    let held = rooms.len() as u64 * 1_000;
+    assert!(held > 2 * most - 4_000, "{held} of {}", 2 * most);
+    drop(rooms);
+    drop(writer.reserve(most as usize).unwrap());
+    assert_eq!(
+        writer.reserve(most as usize + 1).err(),
+        Some(JournalFull::TooLarge)
+    );
+}
