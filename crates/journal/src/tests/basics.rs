@@ -1,7 +1,7 @@
 //! What holds while nothing fails.
 
 use super::*;
-use crate::testing::mark;
+use crate::testing::{Fault, mark};
 use crate::{JournalFull, OutcomeTotals, ReadError};
 
 #[test]
@@ -237,6 +237,17 @@ fn options_that_contradict_themselves_are_refused() {
     assert!(matches!(bench.try_open(0), Err(JournalError::Options(_))));
     bench.options.segment_bytes = 100;
     assert!(matches!(bench.try_open(1), Err(JournalError::Options(_))));
+    bench.options.disk_bytes_max = u64::MAX;
+    for (segment_bytes, sync_every_us, good) in [
+        (64 << 10, 1, true),
+        (1 << 30, 1, true),
+        ((1 << 30) + 1, 1, false),
+        (64 << 10, 0, false),
+    ] {
+        bench.options.segment_bytes = segment_bytes;
+        bench.options.sync_every_us = sync_every_us;
+        assert_eq!(bench.options.check(1).is_ok(), good, "{segment_bytes}");
+    }
 }
 
 #[test]
@@ -335,4 +346,20 @@ fn the_disk_that_a_life_left_taken_is_counted_by_the_next() {
     let prepared = bench.options.segment_bytes;
     assert!(taken >= left as u64, "{taken} of {left}");
     assert!(taken <= left as u64 + 2 * prepared, "{taken} of {left}");
+}
+
+#[test]
+fn a_read_that_fails_for_another_reason_than_the_medium_is_no_damage() {
+    let bench = Bench::new();
+    let (journal, _) = bench.open();
+    let mut writer = journal.writer(0).unwrap();
+    append(&mut writer, &entry(0)).unwrap();
+    let reader = journal.reader();
+    // The file opens, and then gives nothing.
+    (2..=30).for_each(|n| bench.disk.fault_at(n, Fault::Full));
+    let read = reader.read(writer.stream(), Sequence(0), 10, 1 << 20);
+    assert!(matches!(read, Err(ReadError::Io { .. })), "{read:?}");
+    bench.disk.clear_faults();
+    assert!(reader.damage().is_clean());
+    assert_eq!(read_all(&reader, writer.stream()), (expected(0..1), 0));
 }
