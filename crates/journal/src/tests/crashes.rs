@@ -387,3 +387,27 @@ fn a_stream_that_is_not_on_disk_holds_back_what_is_sure_of_all() {
     }
     assert!(seen > 0, "one stream fails alone");
 }
+
+#[test]
+fn without_a_checkpoint_nothing_is_complete_once_something_was_deleted() {
+    for purged in [false, true] {
+        let mut bench = Bench::new();
+        bench.options.keep_us = 0;
+        let (journal, _) = bench.open();
+        let mut writer = journal.writer(0).unwrap();
+        for n in 0..900 {
+            append(&mut writer, &entry(n)).unwrap();
+        }
+        journal.reader().shipped(writer.stream(), Sequence(900));
+        for _ in 0..2 {
+            bench.checkpoint(&journal, 900).unwrap();
+        }
+        assert!(!purged || journal.purge());
+        bench.disk.kill();
+        drop((writer, journal));
+        for file in ["checkpoint-a", "checkpoint-b"] {
+            bench.disk.lose(&bench.file(file));
+        }
+        assert_eq!(bench.open().1.complete, !purged);
+    }
+}

@@ -322,6 +322,31 @@ fn a_stream_that_cannot_be_written_is_told_at_the_end_though_another_is_whole() 
 }
 
 #[test]
+fn exchanges_that_began_or_ended_while_the_disk_failed_are_open_or_not_afterwards() {
+    let bench = Bench::new();
+    let (journal, _) = bench.open();
+    let mut writer = journal.writer(0).unwrap();
+    append(&mut writer, &progress(1)).unwrap();
+    let rooms = [(); 2].map(|()| writer.reserve(512).unwrap());
+    bench.disk.fault_always(Some(Fault::Io));
+    for (room, waits) in rooms.into_iter().zip([entry(1), progress(2)]) {
+        assert!(writer.append(room, &waits).is_err());
+    }
+    bench.disk.fault_always(None);
+    journal.sync();
+    bench.checkpoint(&journal, 3).unwrap();
+    bench.disk.kill();
+    drop((writer, journal));
+    let (_journal, recovered) = bench.open();
+    let open: Vec<_> = recovered
+        .unfinished
+        .iter()
+        .map(|open| &open.event.id)
+        .collect();
+    assert_eq!(open, [&event(2, 0).id]);
+}
+
+#[test]
 fn closing_on_a_dead_disk_says_so_and_the_next_start_goes_on() {
     let bench = Bench::new();
     let (journal, _) = bench.open();
