@@ -316,7 +316,7 @@ fn a_checkpoint_gives_back_every_counter_with_its_slots() {
         ..shard(bench.now().ticks, 0)
     };
     journal
-        .write_checkpoint(bench.now(), &[full.clone()])
+        .write_checkpoint(bench.now(), std::slice::from_ref(&full))
         .unwrap();
     drop(journal);
     let (_journal, recovered) = bench.open();
