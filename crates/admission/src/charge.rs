@@ -120,15 +120,11 @@ impl Cost {
     /// take as given back. A cost that may still come in a trailer counts as reserved.
     #[must_use]
     pub fn kept_at_head(self, status: u16, stated: Option<u64>, charged: &StatusSet) -> Kept {
-        let undecided = self.cost_max.is_some() && stated.is_none();
         charge(
             self,
             &Ended {
-                outcome: if undecided {
-                    Outcome::ClientClosed
-                } else {
-                    Outcome::Forwarded
-                },
+                // Not at its end yet: what is not stated counts as reserved.
+                outcome: Outcome::ClientClosed,
                 sent: true,
                 head_status: Some(status),
                 stated,

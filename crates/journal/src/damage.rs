@@ -116,3 +116,40 @@ pub(crate) fn file_name(path: &Path) -> String {
         .map(|name| name.to_string_lossy().into_owned())
         .unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spot(file: &str, offset: u64) -> DamageSpot {
+        DamageSpot {
+            file: file.to_owned(),
+            offset,
+            bytes: 8,
+            missing: 2,
+            kind: DamageKind::Record,
+        }
+    }
+
+    #[test]
+    fn a_place_is_told_once_and_is_a_file_and_an_offset() {
+        let mut report = DamageReport::default();
+        assert!(report.add(spot("a", 512)));
+        assert!(report.add(spot("a", 600)), "another place of the file");
+        assert!(report.add(spot("b", 512)), "the same place of another file");
+        assert!(!report.add(spot("a", 600)), "known");
+        assert_eq!((report.spots.len(), report.missing), (3, 6));
+    }
+
+    #[test]
+    fn places_beyond_the_most_that_are_listed_are_counted_with_what_is_missing() {
+        let mut report = DamageReport::default();
+        for n in 0..SPOTS_MAX as u64 + 2 {
+            report.add(spot("a", n));
+        }
+        assert_eq!(report.spots.len(), SPOTS_MAX);
+        assert_eq!(report.more_spots, 2);
+        assert_eq!(report.missing, 2 * (SPOTS_MAX as u64 + 2));
+        assert!(!report.is_clean());
+    }
+}

@@ -293,3 +293,118 @@ pub(crate) fn read_full_at(
     }
     Ok(filled)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+    use crate::testing::{Fault, FaultyDisk};
+
+    const LEN: u64 = 150_000;
+
+    #[test]
+    fn allocating_takes_the_space_and_reads_as_zeros_with_the_call_and_without() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let allocate = || DiskFilesystem.create(&path)?.allocate(LEN);
+        let fill = || fill_with_zeros(&File::create(&path)?, LEN);
+        for way in [&allocate as &dyn Fn() -> io::Result<()>, &fill] {
+            way().unwrap();
+            let bytes = fs::read(&path).unwrap();
+            assert_eq!(bytes.len() as u64, LEN);
+            assert!(bytes.iter().all(|byte| *byte == 0));
+            let blocks = fs::metadata(&path).unwrap().blocks();
+            assert!(blocks * 512 >= LEN, "{blocks} blocks");
+            fs::remove_file(&path).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_file_is_as_long_as_it_was_made_and_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = DiskFilesystem.create(&folder.path().join("file")).unwrap();
+        write_all_at(&*file, b"0123456789", 5).unwrap();
+        assert_eq!(file.length().unwrap(), 15);
+        file.truncate(7).unwrap();
+        assert_eq!(file.length().unwrap(), 7);
+        let mut read = [9; 10];
+        assert_eq!(read_full_at(&*file, &mut read, 4).unwrap(), 3);
+        assert_eq!(&read[..4], b"\x0001\x09");
+    }
+
+    #[test]
+    fn short_writes_and_reads_go_on_where_they_stopped() {
+        let disk = FaultyDisk::default();
+        let mount = disk.mount();
+        mount.create_dir_all(Path::new("/folder")).unwrap();
+        let file = mount.create(Path::new("/folder/file")).unwrap();
+        disk.fault_always(Some(Fault::Short(3)));
+        write_all_at(&*file, b"0123456789", 5).unwrap();
+        let mut read = [9; 20];
+        assert_eq!(read_full_at(&*file, &mut read, 4).unwrap(), 11);
+        assert_eq!(&read[..12], b"\x000123456789\x09");
+    }
+
+    #[test]
+    fn a_folder_may_be_named_from_where_the_process_stands() {
+        let name = format!("journal-of-a-test-{}", std::process::id());
+        let made = DiskFilesystem.create_dir_all(Path::new(&name));
+        let found = Path::new(&name).is_dir();
+        fs::remove_dir(&name).unwrap();
+        made.unwrap();
+        assert!(found);
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_cannot_be_synced() {
+        let folder = tempfile::tempdir().unwrap();
+        DiskFilesystem.sync_dir(folder.path()).unwrap();
+        let gone = DiskFilesystem.sync_dir(&folder.path().join("gone"));
+        assert_eq!(gone.unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn the_boot_is_known_and_the_same_until_the_machine_starts_again() {
+        let boot = DiskFilesystem.boot_id().unwrap();
+        assert_eq!(boot.len(), 36, "{boot:?}");
+        assert_eq!(DiskFilesystem.boot_id(), Some(boot));
+    }
+
+    /// How often it is tried while it fails like this, and what comes of it in the end.
+    fn tries(
+        repeat: fn(&mut dyn FnMut() -> io::Result<()>) -> io::Result<()>,
+        kind: io::ErrorKind,
+        failures: u32,
+    ) -> (u32, Option<io::ErrorKind>) {
+        let mut tries = 0;
+        let result = repeat(&mut || {
+            tries += 1;
+            if tries <= failures {
+                Err(kind.into())
+            } else {
+                Ok(())
+            }
+        });
+        (tries, result.err().map(|error| error.kind()))
+    }
+
+    #[test]
+    fn what_a_signal_interrupts_is_repeated_but_not_for_ever() {
+        use io::ErrorKind::{Interrupted, Other};
+        assert_eq!(tries(|o| again(o), Interrupted, 1_000), (1_001, None));
+        assert_eq!(
+            tries(|o| again(o), Interrupted, u32::MAX),
+            (1_001, Some(Interrupted))
+        );
+        assert_eq!(tries(|o| again(o), Other, 1), (1, Some(Other)));
+    }
+
+    #[test]
+    fn a_read_is_tried_three_times_and_a_file_that_is_gone_once() {
+        use io::ErrorKind::{NotFound, Other};
+        assert_eq!(tries(|o| read_again(o), Other, 2), (3, None));
+        assert_eq!(tries(|o| read_again(o), Other, 3), (3, Some(Other)));
+        assert_eq!(tries(|o| read_again(o), NotFound, 1), (1, Some(NotFound)));
+    }
+}

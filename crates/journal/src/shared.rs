@@ -190,3 +190,47 @@ impl<V: Clone> RareMap<V> {
         lock(&self.map).values().cloned().collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wish_ends_one_wait_and_without_one_it_lasts_its_time() {
+        let signal = Signal::default();
+        let wait = |at_most: Duration| {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "a condition variable waits in real time"
+            )]
+            let began = std::time::Instant::now();
+            (signal.wait(at_most), began.elapsed())
+        };
+        let (short, long) = (Duration::from_millis(30), Duration::from_secs(20));
+        let (goes_on, waited) = wait(short);
+        assert!(goes_on && waited >= short, "{waited:?}");
+        signal.want_sync();
+        let (goes_on, waited) = wait(long);
+        assert!(goes_on && waited < long, "{waited:?}");
+        let (goes_on, waited) = wait(short);
+        assert!(
+            goes_on && waited >= short,
+            "the wish is used up: {waited:?}"
+        );
+        signal.stop();
+        let (goes_on, waited) = wait(long);
+        assert!(!goes_on && waited < long, "{waited:?}");
+    }
+
+    #[test]
+    fn a_rare_map_forgets_what_is_removed_and_keeps_the_rest() {
+        let map = RareMap::default();
+        map.remove("none");
+        map.insert("a", 1);
+        map.insert("b", 2);
+        map.remove("a");
+        assert_eq!(map.values(), [2]);
+        map.remove("b");
+        assert!(map.values().is_empty());
+    }
+}

@@ -1,7 +1,7 @@
 //! What holds while nothing fails.
 
 use super::*;
-use crate::testing::mark;
+use crate::testing::{Fault, mark};
 use crate::{JournalFull, OutcomeTotals, ReadError};
 
 #[test]
@@ -237,4 +237,129 @@ fn options_that_contradict_themselves_are_refused() {
     assert!(matches!(bench.try_open(0), Err(JournalError::Options(_))));
     bench.options.segment_bytes = 100;
     assert!(matches!(bench.try_open(1), Err(JournalError::Options(_))));
+    bench.options.disk_bytes_max = u64::MAX;
+    for (segment_bytes, sync_every_us, good) in [
+        (64 << 10, 1, true),
+        (1 << 30, 1, true),
+        ((1 << 30) + 1, 1, false),
+        (64 << 10, 0, false),
+    ] {
+        bench.options.segment_bytes = segment_bytes;
+        bench.options.sync_every_us = sync_every_us;
+        assert_eq!(bench.options.check(1).is_ok(), good, "{segment_bytes}");
+    }
+}
+
+#[test]
+fn rooms_fill_the_segment_in_use_and_the_spare_before_another_is_taken() {
+    let bench = Bench::new();
+    let (journal, _) = bench.open();
+    let mut writer = journal.writer(0).unwrap();
+    append(&mut writer, &entry(0)).unwrap();
+    journal.sync();
+    let segments = bench.segments().len();
+    let most = crate::live::usable_bytes(bench.options.segment_bytes);
+    let mut rooms = Vec::new();
+    while bench.segments().len() == segments {
+        rooms.push(writer.reserve(1_000).unwrap());
+    }
+    let held = rooms.len() as u64 * 1_000;
+    assert!(held > 2 * most - 4_000, "{held} of {}", 2 * most);
+    drop(rooms);
+    let most = most as usize - crate::frame::FRAME_BYTES;
+    drop(writer.reserve(most).unwrap());
+    assert_eq!(writer.reserve(most + 1).err(), Some(JournalFull::TooLarge));
+}
+
+#[test]
+fn a_grant_takes_no_space_that_rooms_hold() {
+    let bench = Bench::new();
+    let (journal, _) = bench.open();
+    let mut writer = journal.writer(0).unwrap();
+    bench.disk.set_bytes_max(Some(200 * 1024));
+    let mut rooms = Vec::new();
+    while let Ok(room) = writer.reserve(1_000) {
+        rooms.push(room);
+    }
+    let marks: Vec<_> = (0..100).map(|n| mark(n, 1)).collect();
+    assert_eq!(writer.append_grant(&marks), Err(JournalFull::NoSpace));
+    rooms.truncate(rooms.len() - 10);
+    assert_eq!(writer.append_grant(&marks), Ok(Sequence(0)));
+}
+
+#[test]
+fn each_stream_says_for_itself_how_far_it_is_on_disk() {
+    let bench = Bench::new();
+    let (journal, _) = bench.try_open(2).unwrap();
+    let reader = journal.reader();
+    let mut writers = [journal.writer(0).unwrap(), journal.writer(1).unwrap()];
+    let synced = |writers: &[Writer; 2]| {
+        let [one, other] = writers;
+        [one, other].map(|writer| reader.synced(writer.stream()).0)
+    };
+    for n in 0..3 {
+        append(&mut writers[0], &entry(n)).unwrap();
+    }
+    assert_eq!(synced(&writers), [0, 0]);
+    journal.sync();
+    assert_eq!(synced(&writers), [3, 0]);
+    append(&mut writers[1], &entry(0)).unwrap();
+    journal.sync();
+    append(&mut writers[1], &entry(1)).unwrap();
+    assert_eq!(synced(&writers), [3, 1]);
+}
+
+#[test]
+fn a_range_says_how_many_bytes_its_records_take() {
+    let bench = Bench::new();
+    let (journal, _) = bench.open();
+    let mut writer = journal.writer(0).unwrap();
+    for n in 0..3 {
+        append(&mut writer, &entry(n)).unwrap();
+    }
+    let reader = journal.reader();
+    let bytes = |from, events| {
+        let range = reader.read(writer.stream(), Sequence(from), events, 1 << 20);
+        range.unwrap().bytes
+    };
+    assert!(bytes(0, 1) > crate::frame::FRAME_BYTES);
+    assert_eq!(bytes(0, 3), bytes(0, 1) + bytes(1, 1) + bytes(2, 1));
+}
+
+#[test]
+fn the_disk_that_a_life_left_taken_is_counted_by_the_next() {
+    let bench = Bench::new();
+    let (journal, _) = bench.open();
+    let mut writer = journal.writer(0).unwrap();
+    for n in 0..1_200 {
+        append(&mut writer, &entry(n)).unwrap();
+    }
+    drop(writer);
+    journal.close().unwrap();
+    let left: usize = bench
+        .segments()
+        .iter()
+        .map(|path| bench.disk.bytes(path).len())
+        .sum();
+    let (journal, _) = bench.open();
+    let taken = journal.status().disk_bytes;
+    let prepared = bench.options.segment_bytes;
+    assert!(taken >= left as u64, "{taken} of {left}");
+    assert!(taken <= left as u64 + 2 * prepared, "{taken} of {left}");
+}
+
+#[test]
+fn a_read_that_fails_for_another_reason_than_the_medium_is_no_damage() {
+    let bench = Bench::new();
+    let (journal, _) = bench.open();
+    let mut writer = journal.writer(0).unwrap();
+    append(&mut writer, &entry(0)).unwrap();
+    let reader = journal.reader();
+    // The file opens, and then gives nothing.
+    (2..=30).for_each(|n| bench.disk.fault_at(n, Fault::Full));
+    let read = reader.read(writer.stream(), Sequence(0), 10, 1 << 20);
+    assert!(matches!(read, Err(ReadError::Io { .. })), "{read:?}");
+    bench.disk.clear_faults();
+    assert!(reader.damage().is_clean());
+    assert_eq!(read_all(&reader, writer.stream()), (expected(0..1), 0));
 }

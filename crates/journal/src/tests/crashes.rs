@@ -1,7 +1,7 @@
 //! Kills and power cuts.
 
 use super::*;
-use crate::testing::{PowerCut, mark};
+use crate::testing::{Fault, PowerCut, mark};
 use crate::{CounterChange, SyncMode};
 
 #[test]
@@ -285,4 +285,129 @@ fn open_exchanges_become_interrupted_events_once() {
     bench.disk.kill();
     drop((writer, journal));
     assert!(bench.open().1.unfinished.is_empty());
+}
+
+#[test]
+fn a_checkpoint_gives_back_every_counter_with_its_slots() {
+    use tollgate_model::{CounterId, CounterKind, CounterState, Per};
+    let bench = Bench::new();
+    let (journal, _) = bench.open();
+    let kinds = [
+        CounterKind::Window(Per::Second),
+        CounterKind::Window(Per::Day),
+        CounterKind::Quota {
+            ends_at: Timestamp(9),
+        },
+    ];
+    let counters = (1u64..).zip(kinds).map(|(n, kind)| CounterState {
+        counter: CounterId(u128::from(n) << 64 | 5),
+        kind,
+        settled: n,
+        spent: n + 10,
+        granted: n + 20,
+        began: Ticks(n + 30),
+        reserved: n + 40,
+        held: n + 50,
+        slots: vec![(n + 60, 7), (n + 61, 8)],
+    });
+    let full = ShardSnapshot {
+        counters: counters.collect(),
+        lost_at: Ticks(4),
+        ..shard(bench.now().ticks, 0)
+    };
+    journal
+        .write_checkpoint(bench.now(), std::slice::from_ref(&full))
+        .unwrap();
+    drop(journal);
+    let (_journal, recovered) = bench.open();
+    assert_eq!(recovered.checkpoint.unwrap().shards, [full]);
+}
+
+#[test]
+fn the_two_checkpoints_that_are_kept_are_the_newest() {
+    let bench = Bench::new();
+    let (journal, _) = bench.open();
+    let mut written = Vec::new();
+    for _ in 0..5 {
+        bench.clock.advance(1_000);
+        written.insert(0, bench.now());
+        bench.checkpoint(&journal, 0).unwrap();
+    }
+    let found = crate::inspect(&*bench.disk.view(), Path::new(DIR)).unwrap();
+    let found: Vec<_> = found.checkpoints.iter().map(|found| found.at).collect();
+    assert_eq!(found, written[..2]);
+}
+
+#[test]
+fn records_that_a_power_cut_leaves_tell_its_span_from_the_last_sync_on() {
+    let bench = Bench::new();
+    let (journal, _) = bench.open();
+    let mut writer = journal.writer(0).unwrap();
+    append(&mut writer, &entry(0)).unwrap();
+    bench.clock.advance(50_000);
+    let synced_at = bench.now();
+    journal.sync();
+    bench.clock.advance(10);
+    append(&mut writer, &entry(1)).unwrap();
+    bench.disk.cut_power(PowerCut::KeepAll);
+    drop((writer, journal));
+    let span = bench.open().1.lost_span.unwrap();
+    assert_eq!(span.from, synced_at.wall);
+}
+
+#[test]
+fn a_stream_that_is_not_on_disk_holds_back_what_is_sure_of_all() {
+    let mut seen = 0;
+    for failing in 1..30 {
+        let bench = Bench::new();
+        let (journal, _) = bench.try_open(2).unwrap();
+        let mut writers = [journal.writer(0).unwrap(), journal.writer(1).unwrap()];
+        journal.sync();
+        let sure = bench.now();
+        bench.clock.advance(1_000);
+        for writer in &mut writers {
+            append(writer, &entry(0)).unwrap();
+        }
+        bench.clock.advance(1_000);
+        (1..=failing).for_each(|n| bench.disk.fault_at(n, Fault::Io));
+        journal.sync();
+        bench.disk.clear_faults();
+        let reader = journal.reader();
+        let synced = [0, 1].map(|n: usize| reader.synced(writers[n].stream()).0);
+        if synced != [0, 1] {
+            continue;
+        }
+        seen += 1;
+        bench.clock.advance(1_000);
+        append(&mut writers[1], &entry(1)).unwrap();
+        bench.disk.cut_power(PowerCut::KeepAll);
+        drop((writers, journal, reader));
+        let span = bench.open().1.lost_span.unwrap();
+        assert!(span.from <= sure.wall, "{failing} operations failed");
+    }
+    assert!(seen > 0, "one stream fails alone");
+}
+
+#[test]
+fn without_a_checkpoint_nothing_is_complete_once_something_was_deleted() {
+    for purged in [false, true] {
+        let mut bench = Bench::new();
+        bench.options.keep_us = 0;
+        let (journal, _) = bench.open();
+        let mut writer = journal.writer(0).unwrap();
+        for n in 0..900 {
+            append(&mut writer, &entry(n)).unwrap();
+        }
+        journal.reader().shipped(writer.stream(), Sequence(900));
+        for _ in 0..2 {
+            bench.checkpoint(&journal, 900).unwrap();
+        }
+        assert!(!purged || journal.purge());
+        bench.disk.kill();
+        drop((writer, journal));
+        for file in ["checkpoint-a", "checkpoint-b"] {
+            bench.disk.lose(&bench.file(file));
+        }
+        assert_eq!(bench.open().1.complete, !purged);
+    }
 }

@@ -284,6 +284,69 @@ fn a_checkpoint_is_refused_while_the_disk_fails_and_the_old_one_stays() {
 }
 
 #[test]
+fn what_waits_for_the_disk_is_counted_as_unsynced_whichever_way_it_waits() {
+    let bench = Bench::new();
+    let (journal, _) = bench.open();
+    let mut writer = journal.writer(0).unwrap();
+    append(&mut writer, &entry(0)).unwrap();
+    let one = journal.status().unsynced_bytes;
+    assert!(one > 0);
+    bench.disk.fault_always(Some(Fault::Io));
+    journal.sync();
+    assert_eq!(journal.status().unsynced_bytes, one, "its sync failed");
+    bench.disk.fault_always(None);
+    journal.sync();
+    assert_eq!(journal.status().unsynced_bytes, 0);
+}
+
+#[test]
+fn a_stream_that_cannot_be_written_is_told_at_the_end_though_another_is_whole() {
+    let bench = Bench::new();
+    let (journal, _) = bench.try_open(2).unwrap();
+    let mut writers = [journal.writer(0).unwrap(), journal.writer(1).unwrap()];
+    for writer in &mut writers {
+        append(writer, &entry(0)).unwrap();
+    }
+    journal.sync();
+    // Room for small files and no segment; both that are there fail.
+    let room = writers[0].reserve(512).unwrap();
+    bench.disk.set_bytes_max(Some(0));
+    bench.disk.fault_always(Some(Fault::Io));
+    assert!(writers[0].append(room, &entry(1)).is_err());
+    bench.disk.fault_always(None);
+    let allocated: u64 = bench.segments().len() as u64 * bench.options.segment_bytes;
+    bench.disk.set_bytes_max(Some(allocated + 32 * 1024));
+    assert!(matches!(journal.close(), Err(JournalError::NotWritten)));
+    let found = crate::inspect(&*bench.disk.mount(), Path::new(DIR)).unwrap();
+    assert!(!found.clean);
+}
+
+#[test]
+fn exchanges_that_began_or_ended_while_the_disk_failed_are_open_or_not_afterwards() {
+    let bench = Bench::new();
+    let (journal, _) = bench.open();
+    let mut writer = journal.writer(0).unwrap();
+    append(&mut writer, &progress(1)).unwrap();
+    let rooms = [(); 2].map(|()| writer.reserve(512).unwrap());
+    bench.disk.fault_always(Some(Fault::Io));
+    for (room, waits) in rooms.into_iter().zip([entry(1), progress(2)]) {
+        assert!(writer.append(room, &waits).is_err());
+    }
+    bench.disk.fault_always(None);
+    journal.sync();
+    bench.checkpoint(&journal, 3).unwrap();
+    bench.disk.kill();
+    drop((writer, journal));
+    let (_journal, recovered) = bench.open();
+    let open: Vec<_> = recovered
+        .unfinished
+        .iter()
+        .map(|open| &open.event.id)
+        .collect();
+    assert_eq!(open, [&event(2, 0).id]);
+}
+
+#[test]
 fn closing_on_a_dead_disk_says_so_and_the_next_start_goes_on() {
     let bench = Bench::new();
     let (journal, _) = bench.open();

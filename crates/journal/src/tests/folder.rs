@@ -155,6 +155,56 @@ fn what_was_deleted_since_it_was_listed_is_said_to_be_deleted() {
 }
 
 #[test]
+fn without_a_ledger_streams_carry_the_name_that_their_segments_say() {
+    let bench = Bench::new();
+    let (journal, filesystem) = open_beside(&bench);
+    let mut writer = journal.writer(0).unwrap();
+    append(&mut writer, &entry(0)).unwrap();
+    for ledger in ["ledger-a", "ledger-b"] {
+        bench.disk.lose(&bench.file(ledger));
+    }
+    let streams = folder(&filesystem).streams().unwrap();
+    assert_eq!(streams.len(), 1);
+    assert_eq!(&streams[0].id, writer.stream());
+}
+
+#[test]
+fn totals_are_told_of_streams_that_held_something_and_of_no_others() {
+    let bench = Bench::new();
+    for life in 1..4 {
+        // The second stream is never written to.
+        let (journal, filesystem) = open_beside(&bench);
+        let mut writer = journal.writer(0).unwrap();
+        append(&mut writer, &entry(0)).unwrap();
+        let totals = folder(&filesystem).totals().unwrap();
+        assert!(totals.iter().all(|stream| stream.next == Sequence(1)));
+        assert_eq!(totals.len(), life);
+        drop(writer);
+        journal.close().unwrap();
+    }
+}
+
+#[test]
+fn a_segment_that_the_disk_refuses_is_an_error_that_says_so() {
+    let bench = Bench::new();
+    let (journal, filesystem) = open_beside(&bench);
+    let mut writer = journal.writer(0).unwrap();
+    append(&mut writer, &entry(0)).unwrap();
+    let folder = folder(&filesystem);
+    // A read is tried three times.
+    (1..=3).for_each(|n| bench.disk.fault_at(n, Fault::Io));
+    let read = folder.read(writer.stream(), Sequence(0), 10, 4096);
+    let Err(ReadError::Io { path, source }) = read else {
+        panic!("{read:?}");
+    };
+    assert_eq!(path, bench.segments()[0]);
+    assert_eq!(
+        source.raw_os_error(),
+        Some(rustix::io::Errno::IO.raw_os_error())
+    );
+}
+
+#[test]
 fn after_a_kill_it_ends_with_the_last_whole_record_and_changes_nothing() {
     let bench = Bench::new();
     let (journal, _) = open_beside(&bench);

@@ -171,3 +171,51 @@ fn looking_in_beside_a_running_journal_shows_where_it_stands() {
         assert!(!stream.sealed);
     }
 }
+
+#[test]
+fn what_is_gone_without_the_ledger_knowing_is_missed_to_the_entry() {
+    let mut bench = Bench::new();
+    bench.options.keep_us = 0;
+    let (journal, _) = bench.open();
+    let mut writer = journal.writer(0).unwrap();
+    fill(&mut writer, 0..2_000);
+    let stream = writer.stream().clone();
+    let reader = journal.reader();
+    reader.shipped(&stream, Sequence(700));
+    for _ in 0..2 {
+        bench.checkpoint(&journal, 2_000).unwrap();
+    }
+    assert!(journal.purge());
+    let kept_from = reader.streams()[0].first;
+    assert!(kept_from > Sequence(0));
+    let look = || verify(&*bench.disk.view(), Path::new(DIR)).unwrap();
+    let told = |found: &crate::Inspection| {
+        let [stream] = found.streams.as_slice() else {
+            panic!("{:?}", found.streams);
+        };
+        (stream.segments, stream.first, stream.next, stream.shipped)
+    };
+    let before = look();
+    // One more stands ready.
+    let segments = bench.segments().len() - 1;
+    assert!(before.damage.is_clean());
+    assert_eq!(before.streams[0].records, 2_000 - kept_from.0);
+    assert_eq!(
+        told(&before),
+        (segments, kept_from, Sequence(2_000), Sequence(700))
+    );
+    assert_eq!(before.checkpoints.len(), 2);
+
+    bench.disk.lose(&bench.segments()[0]);
+    let after = look();
+    assert_eq!(
+        told(&after),
+        (segments - 1, kept_from, Sequence(2_000), Sequence(700))
+    );
+    let [spot] = after.damage.spots.as_slice() else {
+        panic!("{:?}", after.damage);
+    };
+    assert_eq!(spot.kind, crate::DamageKind::Missing);
+    assert_eq!(after.streams[0].records, 2_000 - kept_from.0 - spot.missing);
+    assert!(spot.missing > 0);
+}

@@ -343,6 +343,18 @@ mod tests {
     }
 
     #[test]
+    fn parts_of_every_length_read_back_where_a_length_takes_a_second_byte() {
+        let mut event = event(1, 0);
+        for length in 100..140 {
+            event.labels = vec![Label {
+                name: arc("name"),
+                value: arc(&"x".repeat(length)),
+            }];
+            check(&event, &[]);
+        }
+    }
+
+    #[test]
     fn outcomes_keep_their_numbers() {
         let codes: Vec<u32> = Outcome::ALL.into_iter().map(outcome_code).collect();
         assert_eq!(codes, [1, 2, 3, 4, 5, 6, 7]);

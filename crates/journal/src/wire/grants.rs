@@ -203,4 +203,30 @@ mod tests {
         let message = GrantMessage::decode(bytes.as_slice()).unwrap();
         assert_eq!(message.encode_to_vec(), bytes);
     }
+    #[test]
+    fn every_kind_of_counter_reads_back_and_an_unknown_one_is_no_other() {
+        for kind in [
+            CounterKind::Window(Per::Second),
+            CounterKind::Window(Per::Minute),
+            CounterKind::Window(Per::Hour),
+            CounterKind::Window(Per::Day),
+            CounterKind::Quota {
+                ends_at: Timestamp(8),
+            },
+        ] {
+            let mark = Mark {
+                counter: CounterId(1 << 64 | 2),
+                kind,
+                granted: 3,
+                at: Ticks(4),
+                began: Ticks(5),
+            };
+            let mut bytes = Vec::new();
+            encode_grant(&mut bytes, &[mark]);
+            assert_eq!(decode_grant(&bytes).unwrap(), [mark]);
+        }
+        let mut message = CounterMessage::of(CounterId(1), CounterKind::Window(Per::Day));
+        message.per = 5;
+        assert_eq!(message.kind(), Err(Unreadable));
+    }
 }

@@ -8,7 +8,9 @@ use anyhow::Context;
 
 const PAGE: &str = "docs/campaign.md";
 
-/// How a section begins.
+/// How any section begins.
+const HEADING: &str = "\n## ";
+/// How the section of a run begins; what has no such name was written by hand and stays.
 const SECTION: &str = "\n## `";
 
 /// Writes the section of one run, in its place or at the end.
@@ -112,7 +114,7 @@ fn replaced(page: &str, name: &str, section: &str) -> String {
     let after = rest
         .char_indices()
         .skip(1)
-        .find(|(at, _)| rest.split_at(*at).1.starts_with(SECTION))
+        .find(|(at, _)| rest.split_at(*at).1.starts_with(HEADING))
         .map_or("", |(at, _)| rest.split_at(at).1);
     format!("{before}{section}{after}")
 }
@@ -128,6 +130,16 @@ mod tests {
         assert_eq!(
             replaced(page, "one", new),
             "# Heavy\n\n## `one`: a\n\n- 9\n\n## `two`: b\n\n- 2\n"
+        );
+    }
+
+    #[test]
+    fn what_was_written_by_hand_behind_a_run_stays_when_it_runs_again() {
+        let page = "# Heavy\n\n## `one`: a\n\n- 1\n\n## By hand\n\n- 2\n";
+        let new = "\n## `one`: a\n\n- 9\n";
+        assert_eq!(
+            replaced(page, "one", new),
+            "# Heavy\n\n## `one`: a\n\n- 9\n\n## By hand\n\n- 2\n"
         );
     }
 
