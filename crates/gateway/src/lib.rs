@@ -49,6 +49,7 @@ mod metrics;
 mod node;
 pub mod options;
 mod path;
+mod payers;
 mod periods;
 mod probe;
 mod problem;

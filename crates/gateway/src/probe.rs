@@ -139,6 +139,7 @@ impl Lane {
         let catalog = self.node.catalog.load();
         let directory = Directory {
             catalog: &catalog.catalog,
+            payers: &catalog.payers,
             keys: &self.node.keys,
             pepper: &self.node.pepper,
         };
