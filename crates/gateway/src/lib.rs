@@ -66,5 +66,5 @@ pub use error::StartError;
 pub use gateway::{Deps, Drained, Gateway};
 pub use handle::GatewayHandle;
 pub use options::Options;
-pub use probe::{Lane, Probe, Recognised};
+pub use probe::{Lane, NotDecided, Probe};
 pub use tollgate_counters::QuotaUse;
