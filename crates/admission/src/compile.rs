@@ -20,24 +20,24 @@
 //! **Invariants.** Two limits of one name are one counter, and stand as one entry with the lowest
 //! maximum. A period is never left for an earlier one, whatever the wall clock does.
 
+mod quotas;
 mod windows;
 
 use std::sync::Arc;
 
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
 use smallvec::SmallVec;
 use tollgate_model::{
-    Api, ApiKey, By, Catalog, CounterId, CounterScope, Every, KeyId, Now, Per, Period, PeriodBasis,
-    Plan, Quota, RateLimit, Route, Subscription, Ticks, Timestamp, period_at,
+    Api, ApiKey, By, Catalog, CounterId, CounterScope, KeyId, Now, Per, Period, Plan, Quota,
+    RateLimit, Route, Subscription, Ticks, Timestamp,
 };
 
 use crate::address::Address;
 use crate::applicable::{Applicable, Limits, Rule};
 use crate::headers::policy_text;
-use crate::name::{Length, LimitName};
+use crate::name::LimitName;
 use crate::text::Text;
 use crate::window::SLOTS_PER_SPAN;
+use quotas::{Calendar, QuotaTerms, quotas_of};
 use windows::{template_of, windows_of};
 
 /// Who calls.
@@ -147,25 +147,6 @@ struct WindowTerms {
     max: Option<u32>,
     shadow_max: Option<u32>,
     whose: Whose,
-}
-
-#[derive(Debug, Clone)]
-struct QuotaTerms {
-    name: LimitName,
-    every: Every,
-    units: Option<u64>,
-    refuse_at: Option<u64>,
-    whose: Whose,
-    /// The period of the moment of compiling.
-    period: Period,
-}
-
-/// Where periods begin.
-#[derive(Debug, Clone)]
-struct Calendar {
-    basis: PeriodBasis,
-    anchor: Date,
-    zone: TimeZone,
 }
 
 impl LimitTerms {
@@ -385,74 +366,6 @@ fn id_of<'a>(caller: Caller<'a>, by: By) -> Option<&'a str> {
         By::Organization => Some(subscription.organization.as_str()),
         By::Key => key.map(|key| key.family.as_str()),
         By::Api | By::Route | By::Address => None,
-    }
-}
-
-fn quotas_of(
-    caller: Caller<'_>,
-    calendar: &Calendar,
-    now: Now,
-    scopes: &mut Scopes,
-) -> Box<[QuotaTerms]> {
-    let compile = |by: By, whose: Whose, quota: Option<&Quota>| {
-        let every = quota.map_or(Every::Month, |quota| quota.every);
-        QuotaTerms {
-            name: LimitName {
-                length: Length::Period(every),
-                by,
-                on_route: false,
-            },
-            every,
-            units: quota.map(|quota| quota.units),
-            refuse_at: quota.and_then(Quota::refuse_at),
-            whose,
-            period: calendar.period(every, now.wall),
-        }
-    };
-    let mut quotas: SmallVec<[QuotaTerms; 2]> = SmallVec::new();
-    match caller {
-        Caller::Subscribed { key, plan, .. } => {
-            let whose = scopes.of(By::Subscription, false);
-            quotas.push(compile(By::Subscription, whose, plan.quota.as_ref()));
-            if let Some(quota) = key.and_then(|key| key.quota) {
-                let whose = scopes.of(By::Key, false);
-                quotas.push(compile(By::Key, whose, Some(quota)));
-            }
-        }
-        // Addresses do not change plans, so an unlimited one needs no counter.
-        Caller::Anonymous { plan } => {
-            let quota = plan.quota.as_ref();
-            quotas.extend(quota.map(|quota| compile(By::Address, Whose::Address, Some(quota))));
-        }
-        Caller::Open => {}
-    }
-    quotas.into_vec().into()
-}
-
-impl Calendar {
-    fn of(caller: Caller<'_>) -> Self {
-        match caller {
-            Caller::Subscribed {
-                subscription, plan, ..
-            } => Self {
-                basis: plan.period,
-                anchor: subscription.started_on,
-                zone: subscription.time_zone.clone(),
-            },
-            Caller::Anonymous { .. } | Caller::Open => Self {
-                basis: PeriodBasis::Calendar,
-                anchor: Date::constant(1970, 1, 1),
-                zone: TimeZone::UTC,
-            },
-        }
-    }
-
-    fn period(&self, every: Every, at: Timestamp) -> Period {
-        // Instants beyond the calendar's ten thousand years lie in one endless period.
-        period_at(at, every, self.basis, self.anchor, &self.zone).unwrap_or(Period {
-            start: Timestamp(i64::MIN),
-            end: Timestamp(i64::MAX),
-        })
     }
 }
 

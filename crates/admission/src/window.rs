@@ -260,6 +260,34 @@ mod tests {
         assert_eq!(window.per(), Per::Second);
     }
 
+    #[test]
+    fn more_than_a_slot_can_tell_of_counts_as_more_than_any_limit() {
+        let mut window = Window::new(Per::Minute);
+        window.advance(Ticks(START));
+        window.add(u64::MAX);
+        window.add(7);
+        let most = u64::from(tollgate_model::RateLimit::MAX_LARGEST);
+        assert!(window.counted() > most);
+        assert_eq!(
+            window.opens_at(most, 1),
+            Some(slot_expires_at(Per::Minute, window.newest))
+        );
+        window.advance(Ticks(START + 62_000_000));
+        assert_eq!(window.counted(), 0);
+    }
+
+    #[test]
+    fn a_window_that_has_emptied_takes_no_more_room_than_a_new_one() {
+        let mut window = Window::new(Per::Minute);
+        for s in 0..40 {
+            window.advance(Ticks(START + s * 1_000_000));
+            window.add(1);
+        }
+        assert!(matches!(window.slots, Slots::Many(_)));
+        window.advance(Ticks(START + 200_000_000));
+        assert_eq!(window.slots, Slots::new());
+    }
+
     #[derive(Debug, Clone)]
     enum Step {
         Pass(u64),

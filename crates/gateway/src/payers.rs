@@ -84,3 +84,53 @@ impl Payers {
         self.0.get(&scope)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{catalog_of, plan, subscription};
+    use jiff::civil::date;
+    use jiff::tz::{TimeZone, offset};
+    use tollgate_model::PlanId;
+
+    #[test]
+    fn one_calendars_number_means_one_zone_and_for_anniversaries_one_first_day() {
+        let mut catalog = catalog_of(Vec::new());
+        let mut put = |id: &str, plan: &str, zone: TimeZone, day: i8| {
+            let mut one = subscription(id, plan, &[]);
+            one.time_zone = zone;
+            one.started_on = date(2026, 1, day);
+            catalog.subscriptions.insert(one.id.clone(), Arc::new(one));
+        };
+        let zone = |name| TimeZone::get(name).unwrap();
+        put("a", "by-month", zone("UTC"), 1);
+        put("b", "by-month", zone("UTC"), 2);
+        put("c", "by-month", zone("Europe/Berlin"), 1);
+        put("d", "by-start", zone("UTC"), 1);
+        put("e", "by-start", zone("UTC"), 2);
+        put("f", "by-start", zone("UTC"), 2);
+        put("g", "by-month", TimeZone::fixed(offset(3)), 1);
+        put("h", "by-month", TimeZone::fixed(offset(4)), 1);
+        put("i", "no-such-plan", zone("UTC"), 1);
+        let by_month = plan("by-month");
+        let mut by_start = plan("by-start");
+        by_start.period = PeriodBasis::Anniversary;
+        for plan in [by_month, by_start] {
+            let id = PlanId::new(plan.id.as_str());
+            catalog.plans.insert(id, Arc::new(plan));
+        }
+        let payers = Payers::of(&catalog);
+        let find = |id: &str| payers.find(scope_of_subscription(&SubscriptionId::new(id)));
+        let calendar = |id: &str| find(id).unwrap().calendar;
+        for id in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+            assert_eq!(find(id).unwrap().subscription.id.as_str(), id);
+        }
+        assert_eq!(calendar("a"), calendar("b"));
+        assert_eq!(calendar("e"), calendar("f"));
+        let distinct: std::collections::HashSet<u32> =
+            ["a", "c", "d", "e", "g", "h"].map(calendar).into();
+        assert_eq!(distinct.len(), 6);
+        // Who has no plan is not known at all.
+        assert!(find("i").is_none());
+    }
+}

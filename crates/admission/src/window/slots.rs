@@ -204,3 +204,74 @@ fn place(slot: u64) -> usize {
 fn low_bits(slot: u64) -> u32 {
     (slot & u64::from(u32::MAX)) as u32
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Slots on both sides of where the kept bits of their numbers begin anew.
+    const START: u64 = (1 << 32) - 70;
+
+    fn held(slots: &Slots, newest: u64) -> Vec<(u64, u32)> {
+        slots.iter(newest).collect()
+    }
+
+    #[test]
+    fn few_and_many_slots_hold_the_same_and_forget_the_same() {
+        for step in 1..=SLOTS_PER_SPAN + 2 {
+            let (mut slots, mut ring) = (Slots::new(), Slots::new());
+            ring.widen(START);
+            let mut newest = START;
+            let mut naive: Vec<(u64, u32)> = Vec::new();
+            for n in 1..=130u32 {
+                let before = newest;
+                newest += if n % 7 == 0 { step * 9 } else { step };
+                let dead = |(slot, _): &&(u64, u32)| newest - slot > SLOTS_PER_SPAN;
+                let gone: u64 = naive.iter().filter(dead).map(|(_, n)| u64::from(*n)).sum();
+                naive.retain(|one| !dead(&one));
+                assert_eq!(slots.forget(before, newest), gone, "{step} {n}");
+                assert_eq!(ring.forget(before, newest), gone, "{step} {n}");
+                // Into the newest slot, and a late one into an older.
+                for slot in [newest, newest - u64::from(n % 61)] {
+                    assert_eq!(slots.add(slot, n, newest), n);
+                    assert_eq!(ring.add(slot, n, newest), n);
+                    match naive.iter_mut().find(|(held, _)| *held == slot) {
+                        Some((_, units)) => *units += n,
+                        None => naive.push((slot, n)),
+                    }
+                }
+                naive.sort_unstable();
+                // Back out of the oldest, every now and then all of it.
+                let (oldest, units) = naive[0];
+                let back = if n % 3 == 0 { units } else { 1 };
+                assert_eq!(slots.take(oldest, back), back);
+                assert_eq!(ring.take(oldest, back), back);
+                naive[0].1 -= back;
+                naive.retain(|(_, units)| *units > 0);
+                assert_eq!(held(&slots, newest), naive, "{step} {n}");
+                assert_eq!(held(&ring, newest), naive, "{step} {n}");
+                let first = naive.first().map(|(slot, _)| *slot);
+                assert_eq!(slots.oldest(newest), first);
+                assert_eq!(ring.oldest(newest), first);
+            }
+        }
+    }
+
+    #[test]
+    fn a_slot_that_is_full_stays_full_and_gives_back_no_more_than_it_held() {
+        for many in [false, true] {
+            let mut slots = Slots::new();
+            if many {
+                slots.widen(START);
+            }
+            assert_eq!(slots.add(START, u32::MAX - 1, START), u32::MAX - 1);
+            assert_eq!(slots.add(START, 5, START), 1);
+            assert_eq!(held(&slots, START), [(START, u32::MAX)]);
+            assert_eq!(slots.take(START - 1, 5), 0);
+            assert_eq!(slots.take(START, 5), 5);
+            assert_eq!(slots.take(START, u32::MAX), u32::MAX - 5);
+            assert_eq!(held(&slots, START), []);
+            assert_eq!(slots.oldest(START), None);
+        }
+    }
+}
