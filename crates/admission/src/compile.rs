@@ -1,5 +1,4 @@
-//! Which limits and quotas a caller must pass on a route, worked out once for a catalog, a key
-//! and a route, so that a request only stamps the period and, where it counts, the address.
+//! Which limits and quotas a caller must pass on a route.
 //!
 //! | stands on | `by` unset | callers without a key | open routes |
 //! |---|---|---|---|
@@ -11,25 +10,34 @@
 //! periods of the subscription's calendar. A plan without a quota is counted by month all the
 //! same, unlimited: a change to a plan with one then starts from what was used.
 //!
+//! Two steps. [`LimitTerms`] are worked out once for a plan, a route and a calendar: names, maxima,
+//! the period in force. They are the same for all callers of the plan, unless a key has limits of
+//! its own. [`LimitTerms::bind`] then says whose counters are meant: one number for each scope of
+//! the caller, most often the subscription's and the key's, which are known beforehand. So nothing
+//! has to be kept for every caller, and a request only stamps the period and, where it counts, the
+//! address.
+//!
 //! **Invariants.** Two limits of one name are one counter, and stand as one entry with the lowest
 //! maximum. A period is never left for an earlier one, whatever the wall clock does.
 
+mod quotas;
 mod windows;
 
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 use tollgate_model::{
-    Api, ApiKey, By, Catalog, CounterId, CounterScope, Every, KeyId, Now, Per, Period, PeriodBasis,
-    Plan, Quota, RateLimit, Route, Subscription, Ticks, Timestamp, period_at,
+    Api, ApiKey, By, Catalog, CounterId, CounterScope, KeyId, Now, Per, Period, Plan, Quota,
+    RateLimit, Route, Subscription, Ticks, Timestamp,
 };
 
 use crate::address::Address;
 use crate::applicable::{Applicable, Limits, Rule};
 use crate::headers::policy_text;
-use crate::name::{Length, LimitName};
+use crate::name::LimitName;
 use crate::text::Text;
 use crate::window::SLOTS_PER_SPAN;
+use quotas::{Calendar, QuotaTerms, quotas_of};
 use windows::{template_of, windows_of};
 
 /// Who calls.
@@ -83,50 +91,69 @@ pub struct AddressHold {
     pub until_wall: Timestamp,
 }
 
-/// The limits and quotas of one caller on one route.
-#[derive(Debug, Clone)]
-pub struct CompiledLimits {
-    windows: Box<[CompiledWindow]>,
-    quotas: Box<[CompiledQuota]>,
+/// What counters know a caller by, where it was worked out beforehand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct KnownScopes {
+    /// [`scope_of`] the subscription.
+    pub subscription: Option<u128>,
+    /// [`scope_of`] the key's family.
+    pub key: Option<u128>,
+}
+
+/// What counters know somebody by who has counters of their own: a subscription, a key family.
+#[must_use]
+pub fn scope_of(by: By, id: &str) -> u128 {
+    let route = None;
+    CounterId::quota(CounterScope { by, id, route }).scope()
+}
+
+/// The limits and quotas of a plan on a route, and of a key that has its own: the same for all
+/// callers but for whose counters they mean.
+#[derive(Debug)]
+pub struct LimitTerms {
+    windows: Box<[WindowTerms]>,
+    quotas: Box<[QuotaTerms]>,
+    /// Scopes of the caller that counters stand in: whose, and whether on the route.
+    scopes: Box<[(By, bool)]>,
     calendar: Calendar,
-    /// API and route template, where something by address stands on the route.
+    /// API and route template, where something by caller or address stands on the route.
     route: Option<(Box<str>, Box<str>)>,
     policy: Option<Text>,
 }
 
+/// The limits and quotas of one caller on one route.
 #[derive(Debug, Clone)]
-struct CompiledWindow {
+pub struct CompiledLimits {
+    terms: Arc<LimitTerms>,
+    /// The caller's scopes, in the order of the terms'.
+    scopes: SmallVec<[u128; 4]>,
+}
+
+/// Whose counter a limit means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    /// The same for all callers.
+    Everybodys(u128),
+    /// The caller's, by its place among the scopes.
+    Callers(usize),
+    /// The client's address.
+    Address,
+}
+
+#[derive(Debug, Clone)]
+struct WindowTerms {
     name: LimitName,
     per: Per,
     max: Option<u32>,
     shadow_max: Option<u32>,
-    /// `None`: by address.
-    counter: Option<CounterId>,
+    whose: Whose,
 }
 
-#[derive(Debug, Clone)]
-struct CompiledQuota {
-    name: LimitName,
-    every: Every,
-    units: Option<u64>,
-    refuse_at: Option<u64>,
-    /// What its periods have in common; `None`: by address.
-    base: Option<CounterId>,
-    /// The period of the moment of compiling, and its counter.
-    period: Period,
-    counter: Option<CounterId>,
-}
-
-/// Where periods begin.
-#[derive(Debug, Clone)]
-struct Calendar {
-    basis: PeriodBasis,
-    anchor: Date,
-    zone: TimeZone,
-}
-
-impl CompiledLimits {
-    /// Works out what applies. `now` sets the periods that are kept ready.
+impl LimitTerms {
+    /// Works out what applies. `now` sets the periods that are kept ready. Good for every caller
+    /// of the same plan, with a key or without, whose subscription has the same calendar (zone
+    /// and, for anniversaries, first day), and who has no limits or quota on the key; for those,
+    /// for the key alone.
     #[must_use]
     pub fn new(
         catalog: &Catalog,
@@ -136,86 +163,80 @@ impl CompiledLimits {
         now: Now,
     ) -> Self {
         let template = template_of(api, route);
-        let windows = windows_of(catalog, caller, api, route, &template);
+        let mut scopes = Scopes::default();
+        let windows = windows_of(catalog, caller, api, route, &template, &mut scopes);
         let calendar = Calendar::of(caller);
-        let on_route_by_address = windows
+        let quotas = quotas_of(caller, &calendar, now, &mut scopes);
+        let on_route = windows
             .iter()
-            .any(|window| window.counter.is_none() && window.name.on_route);
-        let route = on_route_by_address.then(|| (api.id.as_str().into(), template.into()));
-        let mut compiled = Self {
-            quotas: quotas_of(caller, &calendar, now),
+            .any(|window| window.name.on_route && !matches!(window.whose, Whose::Everybodys(_)));
+        let mut terms = Self {
             windows,
+            quotas,
+            scopes: scopes.0.into(),
             calendar,
-            route,
+            route: on_route.then(|| (api.id.as_str().into(), template.into())),
             policy: None,
         };
-        // The policy names maxima only: any address and moment give the same text.
-        compiled.policy = policy_text(&compiled.at(now, Some(&Address::shared())));
-        compiled
+        // The policy names maxima only: any caller, address and moment give the same text.
+        let nobody: SmallVec<[u128; 4]> = terms.scopes.iter().map(|_| 0).collect();
+        terms.policy = policy_text(&terms.at(&nobody, now, Some(&Address::shared())));
+        terms
     }
 
-    /// Whether some counter is by the client's address, which [`Self::at`] must then be given.
+    /// The limits of one of the callers that the terms are good for.
     #[must_use]
-    pub fn needs_address(&self) -> bool {
-        self.windows.iter().any(|window| window.counter.is_none())
-            || self.quotas.iter().any(|quota| quota.base.is_none())
-    }
-
-    /// How long counters of an address live that are charged now.
-    #[must_use]
-    pub fn address_hold(&self, now: Now) -> AddressHold {
-        let by_address = self.windows.iter().filter(|w| w.counter.is_none());
-        let span_us = by_address.map(|w| w.per.span_us()).max().unwrap_or(0);
-        let quotas = self.quotas.iter().filter(|quota| quota.base.is_none());
-        let end = quotas.map(|quota| self.period_of(quota, now).end).max();
-        AddressHold {
-            // A unit counts a sixtieth longer than its span at most; a second one is rounding.
-            until_ticks: now
-                .ticks
-                .plus_us(span_us + span_us.div_ceil(SLOTS_PER_SPAN) * 2),
-            until_wall: end.unwrap_or(Timestamp(0)),
+    pub fn bind(self: &Arc<Self>, caller: Caller<'_>, known: KnownScopes) -> CompiledLimits {
+        let scope = |(by, on_route): &(By, bool)| match (by, known.subscription, known.key) {
+            (By::Subscription, Some(scope), _) | (By::Key, _, Some(scope)) if !on_route => scope,
+            _ => {
+                let route = self.route.as_ref().filter(|_| *on_route);
+                let route = route.map(|(api, template)| (&**api, &**template));
+                let id = id_of(caller, *by).unwrap_or_default();
+                CounterId::quota(CounterScope { by: *by, id, route }).scope()
+            }
+        };
+        CompiledLimits {
+            scopes: self.scopes.iter().map(scope).collect(),
+            terms: Arc::clone(self),
         }
     }
 
-    /// Whether the periods kept ready are those of this moment. Where not, [`Self::at`] is right
-    /// all the same but has to ask the calendar each time: compile anew.
+    /// Whether the periods kept ready are those of this moment. Where not, [`CompiledLimits::at`]
+    /// is right all the same but has to ask the calendar each time: work them out anew.
     #[must_use]
     pub fn is_current(&self, now: Now) -> bool {
         self.quotas.iter().all(|quota| now.wall < quota.period.end)
     }
 
-    /// The limits and quotas of a request that is admitted now. Without an address those by
-    /// address are left out.
-    #[must_use]
-    pub fn at(&self, now: Now, address: Option<&Address>) -> Limits {
+    fn at(&self, scopes: &[u128], now: Now, address: Option<&Address>) -> Limits {
         let mut limits = Limits::new();
+        let scope_of = |whose, on_route| match whose {
+            Whose::Everybodys(scope) => Some(scope),
+            Whose::Callers(place) => scopes.get(place).copied(),
+            Whose::Address => Some(self.address_scope(address?, on_route)),
+        };
         for window in &self.windows {
-            let counter = window.counter.or_else(|| {
-                let scope = self.address_scope(address?, window.name.on_route);
-                Some(CounterId::window(scope, window.per))
-            });
-            limits.extend(counter.map(|counter| Applicable {
-                counter,
+            let Some(scope) = scope_of(window.whose, window.name.on_route) else {
+                continue;
+            };
+            limits.push(Applicable {
+                counter: CounterId::window_of(scope, window.per),
                 name: window.name,
                 rule: Rule::Window {
                     per: window.per,
                     max: window.max,
                     shadow_max: window.shadow_max,
                 },
-            }));
+            });
         }
         for quota in &self.quotas {
-            let period = self.period_of(quota, now);
-            let counter = match (quota.counter, quota.base, address) {
-                (Some(counter), ..) if period == quota.period => counter,
-                (_, Some(base), _) => base.in_period(period.start),
-                (_, None, Some(address)) => {
-                    CounterId::quota(self.address_scope(address, false)).in_period(period.start)
-                }
-                (_, None, None) => continue,
+            let Some(scope) = scope_of(quota.whose, false) else {
+                continue;
             };
+            let period = self.period_of(quota, now);
             limits.push(Applicable {
-                counter,
+                counter: CounterId::of_parts(scope, 0).in_period(period.start),
                 name: quota.name,
                 rule: Rule::Quota {
                     every: quota.every,
@@ -228,21 +249,7 @@ impl CompiledLimits {
         limits
     }
 
-    /// The value of `RateLimit-Policy`; `None` where there is nothing to name.
-    #[must_use]
-    pub fn policy(&self) -> Option<&str> {
-        self.policy.as_ref().map(Text::as_str)
-    }
-
-    /// The period that holds this moment of the quota of this scope: what events carry as the
-    /// subscription's or key's period.
-    #[must_use]
-    pub fn period(&self, by: By, now: Now) -> Option<Period> {
-        let quota = self.quotas.iter().find(|quota| quota.name.by == by)?;
-        Some(self.period_of(quota, now))
-    }
-
-    fn period_of(&self, quota: &CompiledQuota, now: Now) -> Period {
+    fn period_of(&self, quota: &QuotaTerms, now: Now) -> Period {
         if now.wall < quota.period.end {
             quota.period
         } else {
@@ -250,90 +257,115 @@ impl CompiledLimits {
         }
     }
 
-    fn address_scope<'a>(&'a self, address: &'a Address, on_route: bool) -> CounterScope<'a> {
+    fn address_scope(&self, address: &Address, on_route: bool) -> u128 {
         let route = self.route.as_ref().filter(|_| on_route);
-        CounterScope {
+        let scope = CounterScope {
             by: By::Address,
             id: address.as_str(),
             route: route.map(|(api, template)| (&**api, &**template)),
-        }
-    }
-}
-
-fn quotas_of(caller: Caller<'_>, calendar: &Calendar, now: Now) -> Box<[CompiledQuota]> {
-    let compile = |by: By, id: Option<&str>, quota: Option<&Quota>| {
-        let every = quota.map_or(Every::Month, |quota| quota.every);
-        let scope = |id| CounterScope {
-            by,
-            id,
-            route: None,
         };
-        let base = id.map(|id| CounterId::quota(scope(id)));
-        let period = calendar.period(every, now.wall);
-        CompiledQuota {
-            name: LimitName {
-                length: Length::Period(every),
-                by,
-                on_route: false,
-            },
-            every,
-            units: quota.map(|quota| quota.units),
-            refuse_at: quota.and_then(Quota::refuse_at),
-            base,
-            period,
-            counter: base.map(|base| base.in_period(period.start)),
-        }
-    };
-    let mut quotas: SmallVec<[CompiledQuota; 2]> = SmallVec::new();
-    match caller {
-        Caller::Subscribed {
-            key,
-            subscription,
-            plan,
-        } => {
-            let id = subscription.id.as_str();
-            quotas.push(compile(By::Subscription, Some(id), plan.quota.as_ref()));
-            if let Some((key, quota)) = key.and_then(|key| Some((key, key.quota?))) {
-                quotas.push(compile(By::Key, Some(key.family.as_str()), Some(quota)));
-            }
-        }
-        // Addresses do not change plans, so an unlimited one needs no counter.
-        Caller::Anonymous { plan } => {
-            quotas.extend(
-                plan.quota
-                    .as_ref()
-                    .map(|quota| compile(By::Address, None, Some(quota))),
-            );
-        }
-        Caller::Open => {}
+        CounterId::quota(scope).scope()
     }
-    quotas.into_vec().into()
 }
 
-impl Calendar {
-    fn of(caller: Caller<'_>) -> Self {
-        match caller {
-            Caller::Subscribed {
-                subscription, plan, ..
-            } => Self {
-                basis: plan.period,
-                anchor: subscription.started_on,
-                zone: subscription.time_zone.clone(),
-            },
-            Caller::Anonymous { .. } | Caller::Open => Self {
-                basis: PeriodBasis::Calendar,
-                anchor: Date::constant(1970, 1, 1),
-                zone: TimeZone::UTC,
-            },
+impl CompiledLimits {
+    /// Works out what applies to one caller alone. `now` sets the periods that are kept ready.
+    #[must_use]
+    pub fn new(
+        catalog: &Catalog,
+        caller: Caller<'_>,
+        api: &Api,
+        route: Option<&Route>,
+        now: Now,
+    ) -> Self {
+        let terms = Arc::new(LimitTerms::new(catalog, caller, api, route, now));
+        terms.bind(caller, KnownScopes::default())
+    }
+
+    /// Whether some counter is by the client's address, which [`Self::at`] must then be given.
+    #[must_use]
+    pub fn needs_address(&self) -> bool {
+        let windows = self.terms.windows.iter().map(|window| window.whose);
+        let quotas = self.terms.quotas.iter().map(|quota| quota.whose);
+        windows.chain(quotas).any(|whose| whose == Whose::Address)
+    }
+
+    /// How long counters of an address live that are charged now.
+    #[must_use]
+    pub fn address_hold(&self, now: Now) -> AddressHold {
+        let windows = self.terms.windows.iter();
+        let by_address = windows.filter(|w| w.whose == Whose::Address);
+        let span_us = by_address.map(|w| w.per.span_us()).max().unwrap_or(0);
+        let quotas = self.terms.quotas.iter();
+        let by_address = quotas.filter(|quota| quota.whose == Whose::Address);
+        let end = by_address
+            .map(|quota| self.terms.period_of(quota, now).end)
+            .max();
+        AddressHold {
+            // A unit counts a sixtieth longer than its span at most; a second one is rounding.
+            until_ticks: now
+                .ticks
+                .plus_us(span_us + span_us.div_ceil(SLOTS_PER_SPAN) * 2),
+            until_wall: end.unwrap_or(Timestamp(0)),
         }
     }
 
-    fn period(&self, every: Every, at: Timestamp) -> Period {
-        // Instants beyond the calendar's ten thousand years lie in one endless period.
-        period_at(at, every, self.basis, self.anchor, &self.zone).unwrap_or(Period {
-            start: Timestamp(i64::MIN),
-            end: Timestamp(i64::MAX),
-        })
+    /// See [`LimitTerms::is_current`].
+    #[must_use]
+    pub fn is_current(&self, now: Now) -> bool {
+        self.terms.is_current(now)
+    }
+
+    /// The limits and quotas of a request that is admitted now. Without an address those by
+    /// address are left out.
+    #[must_use]
+    pub fn at(&self, now: Now, address: Option<&Address>) -> Limits {
+        self.terms.at(&self.scopes, now, address)
+    }
+
+    /// The value of `RateLimit-Policy`; `None` where there is nothing to name.
+    #[must_use]
+    pub fn policy(&self) -> Option<&str> {
+        self.terms.policy.as_ref().map(Text::as_str)
+    }
+
+    /// The period that holds this moment of the quota of this scope: what events carry as the
+    /// subscription's or key's period.
+    #[must_use]
+    pub fn period(&self, by: By, now: Now) -> Option<Period> {
+        let quota = self.terms.quotas.iter().find(|quota| quota.name.by == by)?;
+        Some(self.terms.period_of(quota, now))
+    }
+}
+
+/// Scopes of the caller, each once.
+#[derive(Default)]
+struct Scopes(Vec<(By, bool)>);
+
+impl Scopes {
+    fn of(&mut self, by: By, on_route: bool) -> Whose {
+        let wanted = (by, on_route);
+        let place = self.0.iter().position(|scope| *scope == wanted);
+        Whose::Callers(place.unwrap_or_else(|| {
+            self.0.push(wanted);
+            self.0.len() - 1
+        }))
+    }
+}
+
+/// The caller's id in a scope of its own; `None` where it has none.
+fn id_of<'a>(caller: Caller<'a>, by: By) -> Option<&'a str> {
+    let Caller::Subscribed {
+        key, subscription, ..
+    } = caller
+    else {
+        return None;
+    };
+    match by {
+        By::Subscription => Some(subscription.id.as_str()),
+        By::Organization => Some(subscription.organization.as_str()),
+        By::Key => key.map(|key| key.family.as_str()),
+        By::Api | By::Route | By::Address => None,
     }
 }
 

@@ -2,7 +2,7 @@
 //! it, what it is charged in the end, and what its headers say.
 //!
 //! **Owns** the arithmetic of sliding windows ([`Window`]), which counters a caller's limits and
-//! quotas mean ([`CompiledLimits`]), all-or-nothing decisions ([`decide()`]), refusals and the
+//! quotas mean ([`LimitTerms`], [`CompiledLimits`]), all-or-nothing decisions ([`decide()`]), refusals and the
 //! values of the rate-limit headers ([`HeaderValues`]), and the charging rules ([`charge()`]).
 //!
 //! **Invariants.** Nothing here waits, locks, reads a clock or keeps state between calls. A
@@ -25,7 +25,9 @@ mod window;
 pub use address::Address;
 pub use applicable::{Applicable, Enforcement, Limits, Rule};
 pub use charge::{Cost, Ended, Kept, charge, parse_stated_cost};
-pub use compile::{AddressHold, Caller, CompiledLimits, KeyTerms};
+pub use compile::{
+    AddressHold, Caller, CompiledLimits, KeyTerms, KnownScopes, LimitTerms, scope_of,
+};
 pub use decide::{Reading, Readings, Refusal, Verdict, decide, describe};
 pub use headers::{GivenBack, HeaderValues, LeastLeft, Tightest, policy_text};
 pub use name::{Length, LimitName};

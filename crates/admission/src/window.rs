@@ -8,14 +8,14 @@
 //! So a unit counts for its span at least and a sixtieth more at most: in any interval of the
 //! span's length no more units are admitted than the limit says, wherever the interval begins.
 //!
-//! Only slots that hold units are kept: most callers touch few of them, and the oldest one, which
-//! says when something next becomes free, is always the first.
-//!
-//! **Invariants.** Slots are in rising order, none is empty, none is older than 60 slots before
-//! `newest`; `counted` is their sum; `newest` never falls.
+//! **Invariants.** No unit is older than 60 slots before `newest`; `counted` is the sum of all;
+//! `newest` never falls.
 
-use smallvec::SmallVec;
+mod slots;
+
 use tollgate_model::{Per, Ticks};
+
+use slots::Slots;
 
 /// Slots in a span; one more is live, the one that is just being filled.
 pub const SLOTS_PER_SPAN: u64 = 60;
@@ -44,22 +44,10 @@ pub fn slot_expires_at(per: Per, slot: u64) -> Ticks {
     )
 }
 
-/// Units in one slot. The slot's number is kept modulo 2^32: live ones lie within 61 of the
-/// newest, so the rest of it is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Slot {
-    low: u32,
-    units: u32,
-}
-
-/// Slots kept beside the window itself; more go to the heap. Most callers are quiet: theirs are
-/// found with what is read anyway.
-const SLOTS_INLINE: usize = 4;
-
 /// The units of one sliding window.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Window {
-    slots: SmallVec<[Slot; SLOTS_INLINE]>,
+    slots: Slots,
     newest: u64,
     counted: u64,
     per: Per,
@@ -70,7 +58,7 @@ impl Window {
     #[must_use]
     pub fn new(per: Per) -> Self {
         Self {
-            slots: SmallVec::new(),
+            slots: Slots::new(),
             newest: 0,
             counted: 0,
             per,
@@ -93,21 +81,14 @@ impl Window {
     /// latest change nothing.
     pub fn advance(&mut self, now: Ticks) {
         let slot = slot_at(self.per, now);
-        let Some(passed) = slot.checked_sub(self.newest).filter(|n| *n > 0) else {
+        if slot <= self.newest {
             return;
-        };
-        let mut dead = 0;
-        let mut units = 0;
-        for oldest in &self.slots {
-            if self.age(oldest.low).saturating_add(passed) <= SLOTS_PER_SPAN {
-                break;
-            }
-            dead += 1;
-            units += u64::from(oldest.units);
         }
-        if dead > 0 {
-            self.slots.drain(..dead);
-            self.counted -= units;
+        if self.counted > 0 {
+            self.counted -= self.slots.forget(self.newest, slot);
+            if self.counted == 0 {
+                self.slots.clear();
+            }
         }
         self.newest = slot;
     }
@@ -125,19 +106,8 @@ impl Window {
         if units == 0 || age > SLOTS_PER_SPAN {
             return;
         }
-        let low = low_bits(self.newest - age);
-        let place = self.place_of(age);
-        match self.slots.get_mut(place).filter(|found| found.low == low) {
-            Some(found) => {
-                let before = found.units;
-                found.units = before.saturating_add(units);
-                self.counted += u64::from(found.units - before);
-            }
-            None => {
-                self.slots.insert(place, Slot { low, units });
-                self.counted += u64::from(units);
-            }
-        }
+        let added = self.slots.add(self.newest - age, units, self.newest);
+        self.counted += u64::from(added);
     }
 
     /// Gives units back to the slot in which they were counted, if it still counts.
@@ -146,17 +116,9 @@ impl Window {
         if age > SLOTS_PER_SPAN {
             return;
         }
-        let low = low_bits(self.newest - age);
-        let place = self.place_of(age);
-        let Some(found) = self.slots.get_mut(place).filter(|found| found.low == low) else {
-            return;
-        };
-        let taken = u32::try_from(units).unwrap_or(u32::MAX).min(found.units);
-        found.units -= taken;
+        let units = u32::try_from(units).unwrap_or(u32::MAX);
+        let taken = self.slots.take(self.newest - age, units);
         self.counted -= u64::from(taken);
-        if found.units == 0 {
-            self.slots.remove(place);
-        }
     }
 
     /// The moment from which on `cost` units fit under `max` if nothing else is counted;
@@ -170,10 +132,10 @@ impl Window {
         if excess == 0 {
             return Some(Ticks(0));
         }
-        for slot in &self.slots {
-            excess = excess.saturating_sub(u64::from(slot.units));
+        for (slot, units) in self.slots() {
+            excess = excess.saturating_sub(u64::from(units));
             if excess == 0 {
-                return Some(slot_expires_at(self.per, self.newest - self.age(slot.low)));
+                return Some(slot_expires_at(self.per, slot));
             }
         }
         None
@@ -185,39 +147,14 @@ impl Window {
         if self.counted >= max {
             return self.opens_at(max, 1);
         }
-        let oldest = self.slots.first()?;
-        Some(slot_expires_at(
-            self.per,
-            self.newest - self.age(oldest.low),
-        ))
+        let oldest = self.slots.oldest(self.newest)?;
+        Some(slot_expires_at(self.per, oldest))
     }
 
     /// The live slots in rising order, with their units.
     pub fn slots(&self) -> impl Iterator<Item = (u64, u32)> + '_ {
-        self.slots
-            .iter()
-            .map(|slot| (self.newest - self.age(slot.low), slot.units))
+        self.slots.iter(self.newest)
     }
-
-    /// How many slots ago.
-    fn age(&self, low: u32) -> u64 {
-        u64::from(low_bits(self.newest).wrapping_sub(low))
-    }
-
-    /// Where a slot of this age stands, or would.
-    fn place_of(&self, age: u64) -> usize {
-        match self.slots.last() {
-            Some(last) if self.age(last.low) == age => self.slots.len() - 1,
-            Some(last) if self.age(last.low) < age => {
-                self.slots.partition_point(|slot| self.age(slot.low) > age)
-            }
-            _ => self.slots.len(),
-        }
-    }
-}
-
-fn low_bits(slot: u64) -> u32 {
-    (slot & u64::from(u32::MAX)) as u32
 }
 
 #[cfg(test)]
@@ -321,6 +258,34 @@ mod tests {
             assert_eq!(window, before);
         }
         assert_eq!(window.per(), Per::Second);
+    }
+
+    #[test]
+    fn more_than_a_slot_can_tell_of_counts_as_more_than_any_limit() {
+        let mut window = Window::new(Per::Minute);
+        window.advance(Ticks(START));
+        window.add(u64::MAX);
+        window.add(7);
+        let most = u64::from(tollgate_model::RateLimit::MAX_LARGEST);
+        assert!(window.counted() > most);
+        assert_eq!(
+            window.opens_at(most, 1),
+            Some(slot_expires_at(Per::Minute, window.newest))
+        );
+        window.advance(Ticks(START + 62_000_000));
+        assert_eq!(window.counted(), 0);
+    }
+
+    #[test]
+    fn a_window_that_has_emptied_takes_no_more_room_than_a_new_one() {
+        let mut window = Window::new(Per::Minute);
+        for s in 0..40 {
+            window.advance(Ticks(START + s * 1_000_000));
+            window.add(1);
+        }
+        assert!(matches!(window.slots, Slots::Many(_)));
+        window.advance(Ticks(START + 200_000_000));
+        assert_eq!(window.slots, Slots::new());
     }
 
     #[derive(Debug, Clone)]

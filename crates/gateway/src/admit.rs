@@ -1,10 +1,12 @@
 //! Steps 7 and 8 of the order of refusals: room in the journal, then all limits at once.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use tollgate_admission::{
-    self as admission, CompiledLimits, Cost, Enforcement, GivenBack, HeaderValues, Limits, Reading,
+    self as admission, CompiledLimits, Cost, Enforcement, GivenBack, HeaderValues, KnownScopes,
+    LimitTerms, Limits, Reading,
 };
 use tollgate_counters::{GrantLog, GrantRefused, Reservation, ReserveError};
 use tollgate_journal::EVENT_ROOM_BYTES;
@@ -18,47 +20,84 @@ use crate::routes::{ApiRoutes, RouteMatch};
 use crate::service::Visit;
 use crate::worker::Worker;
 
-/// Compiled limits that a thread keeps at most, about 760 bytes each.
-const COMPILED_MAX: usize = 65_536;
+/// Terms that a thread keeps at most, about 900 bytes each: one for each plan, calendar and route
+/// in use, and one for each key and route where limits stand on the key.
+const TERMS_MAX: usize = 16_384;
 
-/// Limits by caller and route, worked out once and kept until the catalog or the key changes, or
-/// until half of [`COMPILED_MAX`] others were asked for since they last were.
+/// Limits worked out once and kept until the catalog or the key changes, or until half of
+/// [`TERMS_MAX`] others were asked for since they last were.
 #[derive(Default)]
 pub(crate) struct CompiledCache {
-    by_caller: HashMap<CacheKey, Cached>,
+    kept: TermsMap,
     /// Asked for before those; whoever is asked for again moves over.
-    before: HashMap<CacheKey, Cached>,
+    before: TermsMap,
     /// The catalog that they were worked out from.
     catalog_version: u64,
 }
 
+type TermsMap = HashMap<TermsKey, Cached, BuildHasherDefault<MixesWords>>;
+
 /// Addresses of shared values; [`Cached`] keeps the values themselves, so that no other value
 /// comes to stand at one of them meanwhile.
 #[derive(PartialEq, Eq, Hash)]
-struct CacheKey {
+struct TermsKey {
+    /// The key, where limits stand on it.
     key: usize,
-    /// The subscription or, without one, the plan.
-    payer: usize,
+    plan: usize,
     api: usize,
-    route: Option<usize>,
+    route: usize,
+    calendar: u32,
+    /// With a key, a subscription without one, or nobody known.
+    by_key: bool,
+    subscribed: bool,
 }
 
 struct Cached {
-    compiled: Arc<CompiledLimits>,
+    terms: Arc<LimitTerms>,
     _alive: (Caller, Arc<ApiRoutes>),
+}
+
+/// Spreads a few words that nobody outside can choose. Multiplying by an odd number loses nothing,
+/// and folding the upper half down lets every bit bear on the place.
+#[derive(Default)]
+struct MixesWords(u64);
+
+impl MixesWords {
+    fn mix(&mut self, word: u64) {
+        // 2^64 divided by the golden ratio, odd (Knuth, TAOCP 3, 6.4).
+        let product = (self.0 ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = product ^ (product >> 32);
+    }
+}
+
+impl Hasher for MixesWords {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.mix(u64::from(*byte));
+        }
+    }
+    fn write_usize(&mut self, word: usize) {
+        self.mix(word as u64);
+    }
+    fn write_u32(&mut self, word: u32) {
+        self.mix(u64::from(word));
+    }
 }
 
 /// The caller as admission takes it.
 pub(crate) fn as_admission<'a>(caller: &'a Caller, open: bool) -> admission::Caller<'a> {
-    match (&caller.subscription, &caller.plan) {
+    match (&caller.payer, &caller.anonymous) {
         _ if open => admission::Caller::Open,
-        (Some(subscription), Some(plan)) => admission::Caller::Subscribed {
+        (Some(payer), _) => admission::Caller::Subscribed {
             key: caller.key.as_ref().map(|key| key.terms()),
-            subscription,
-            plan,
+            subscription: &payer.subscription,
+            plan: &payer.plan,
         },
         (None, Some(plan)) => admission::Caller::Anonymous { plan },
-        (_, None) => admission::Caller::Open,
+        (None, None) => admission::Caller::Open,
     }
 }
 
@@ -71,59 +110,74 @@ impl CompiledCache {
         route: &RouteMatch,
         now: Now,
         periods: &PeriodClock,
-    ) -> Arc<CompiledLimits> {
-        if self.catalog_version != catalog.version {
-            self.by_caller.clear();
-            self.before.clear();
-            self.catalog_version = catalog.version;
-        }
-        if self.by_caller.len() >= COMPILED_MAX / 2 {
-            std::mem::swap(&mut self.before, &mut self.by_caller);
-            self.by_caller.clear();
-        }
-        let open = route.open();
-        let place = |shared: Option<usize>| shared.filter(|_| !open).unwrap_or(0);
-        let subscription = caller.subscription.as_ref();
-        let plan = caller.plan.as_ref();
-        let payer = subscription
-            .map(|s| Arc::as_ptr(s) as usize)
-            .or(plan.map(|p| Arc::as_ptr(p) as usize));
-        let key = CacheKey {
-            key: place(caller.key.as_ref().map(|k| Arc::as_ptr(k) as usize)),
-            payer: place(payer),
-            api: Arc::as_ptr(route.owner()) as usize,
-            route: route.index(),
+    ) -> CompiledLimits {
+        let asked = as_admission(caller, route.open());
+        let known = KnownScopes {
+            subscription: caller.payer.as_ref().map(|payer| payer.scope),
+            key: caller.key.as_ref().map(|key| key.scope),
         };
+        let key = TermsKey::of(caller, route);
         // Another thread may have begun a period that the wall clock has been set back from since.
         let latest = periods.latest(now);
-        if let Some(cached) = self.by_caller.get(&key)
-            && cached.compiled.is_current(latest)
+        self.keep_few(catalog.version);
+        if let Some(cached) = self.kept.get(&key)
+            && cached.terms.is_current(latest)
         {
-            return Arc::clone(&cached.compiled);
+            return cached.terms.bind(asked, known);
         }
-        if let Some(cached) = self.before.remove(&key)
-            && cached.compiled.is_current(latest)
-        {
-            let compiled = Arc::clone(&cached.compiled);
-            self.by_caller.insert(key, cached);
-            return compiled;
-        }
-        let asked = as_admission(caller, open);
-        let by = periods.at(now);
-        let compiled = CompiledLimits::new(catalog, asked, route.api(), route.route(), by);
-        let compiled = Arc::new(compiled);
-        let cached = Cached {
-            compiled: Arc::clone(&compiled),
-            _alive: (caller.clone(), Arc::clone(route.owner())),
-        };
-        self.by_caller.insert(key, cached);
+        let kept = self.before.remove(&key);
+        let cached = kept
+            .filter(|cached| cached.terms.is_current(latest))
+            .unwrap_or_else(|| {
+                let by = periods.at(now);
+                let terms = LimitTerms::new(catalog, asked, route.api(), route.route(), by);
+                Cached {
+                    terms: Arc::new(terms),
+                    _alive: (caller.clone(), Arc::clone(route.owner())),
+                }
+            });
+        let compiled = cached.terms.bind(asked, known);
+        self.kept.insert(key, cached);
         compiled
+    }
+
+    /// Forgets what is of another catalog, and what was not asked for lately.
+    fn keep_few(&mut self, catalog_version: u64) {
+        if self.catalog_version != catalog_version {
+            self.kept.clear();
+            self.before.clear();
+            self.catalog_version = catalog_version;
+        }
+        if self.kept.len() >= TERMS_MAX / 2 {
+            std::mem::swap(&mut self.before, &mut self.kept);
+            self.kept.clear();
+        }
+    }
+}
+
+impl TermsKey {
+    fn of(caller: &Caller, route: &RouteMatch) -> Self {
+        let closed = !route.open();
+        let key = caller.key.as_ref().filter(|_| closed);
+        let payer = caller.payer.as_ref().filter(|_| closed);
+        let plan = caller.plan().filter(|_| closed);
+        Self {
+            key: key
+                .filter(|key| key.has_limits())
+                .map_or(0, |key| Arc::as_ptr(key) as usize),
+            plan: plan.map_or(0, |plan| Arc::as_ptr(plan) as usize),
+            api: Arc::as_ptr(route.owner()) as usize,
+            route: route.index().unwrap_or(usize::MAX),
+            calendar: payer.map_or(0, |payer| payer.calendar),
+            by_key: key.is_some(),
+            subscribed: payer.is_some(),
+        }
     }
 }
 
 /// What a request was found to be bound by.
 pub(crate) struct Bounds {
-    pub(crate) compiled: Arc<CompiledLimits>,
+    pub(crate) compiled: CompiledLimits,
     pub(crate) limits: Limits,
     pub(crate) cost: Cost,
 }
@@ -131,7 +185,7 @@ pub(crate) struct Bounds {
 /// What an answer tells about limits.
 pub(crate) struct Told {
     pub(crate) values: HeaderValues,
-    pub(crate) compiled: Arc<CompiledLimits>,
+    pub(crate) compiled: CompiledLimits,
 }
 
 /// A refusal and what its headers tell.
@@ -297,42 +351,136 @@ impl GrantLog for Unwritten {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keys::KnownKey;
     use crate::metrics::Metrics;
     use crate::routes::RouteTable;
-    use crate::testing::{api, catalog_of, plan, subscription};
-    use tollgate_model::{Ticks, Timestamp};
+    use crate::testing::{api, catalog_of, key, payer, plan, subscription};
+    use tollgate_admission::Applicable;
+    use tollgate_model::{By, Per, RateLimit, Ticks, Timestamp};
+
+    const NOW: Now = Now {
+        wall: Timestamp(0),
+        ticks: Ticks(0),
+    };
+
+    struct World {
+        catalog: Catalog,
+        route: RouteMatch,
+        periods: PeriodClock,
+        cache: CompiledCache,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let catalog = catalog_of(vec![api("a", "/", Vec::new())]);
+            let table = RouteTable::compile(&catalog, &Metrics::default());
+            let found = table.find_api("", "/x").unwrap();
+            Self {
+                route: found.find_route("/x", "GET").unwrap(),
+                catalog,
+                periods: PeriodClock::default(),
+                cache: CompiledCache::default(),
+            }
+        }
+
+        fn get(&mut self, caller: &Caller) -> CompiledLimits {
+            let (catalog, route) = (&self.catalog, &self.route);
+            self.cache.get(catalog, caller, route, NOW, &self.periods)
+        }
+
+        /// What the caller would get from nothing kept.
+        fn anew(&self, caller: &Caller) -> Vec<Applicable> {
+            let asked = as_admission(caller, false);
+            let route = self.route.route();
+            let compiled = CompiledLimits::new(&self.catalog, asked, self.route.api(), route, NOW);
+            compiled.at(NOW, None).into_vec()
+        }
+
+        fn kept(&self) -> usize {
+            self.cache.kept.len() + self.cache.before.len()
+        }
+    }
+
+    fn limit(max: u32, by: By) -> RateLimit {
+        RateLimit {
+            id: None,
+            max,
+            per: Per::Minute,
+            by: Some(by),
+            shadow: false,
+        }
+    }
+
+    #[test]
+    fn callers_of_one_plan_share_its_terms_and_never_their_counters() {
+        let mut world = World::new();
+        let mut offer = plan("p");
+        offer.limits = [By::Subscription, By::Key, By::Organization, By::Api]
+            .map(|by| tollgate_model::LimitUse::Inline(limit(9, by)))
+            .to_vec();
+        let payer_of = |n: u8| payer(subscription(&format!("s{n}"), "p", &["a"]), offer.clone());
+        let shared = payer_of(0);
+        let mut seen: Vec<Vec<Applicable>> = Vec::new();
+        for n in 0..20u8 {
+            // Two keys of each subscription but the first, which is called for without a key too;
+            // every fifth key has a limit of its own.
+            let payer = if n < 2 {
+                Arc::clone(&shared)
+            } else {
+                let mut own = payer_of(n / 2);
+                Arc::get_mut(&mut own).unwrap().plan = Arc::clone(&shared.plan);
+                own
+            };
+            let mut one = key(&format!("key_{n}"), n);
+            if n % 5 == 1 {
+                one.limits = vec![limit(u32::from(n), By::Key)];
+            }
+            let caller = Caller {
+                key: (n > 0).then(|| Arc::new(KnownKey::new(&one, 1))),
+                payer: Some(payer),
+                anonymous: None,
+            };
+            let got = world.get(&caller).at(NOW, None).into_vec();
+            assert_eq!(got, world.anew(&caller), "{n}");
+            assert_eq!(world.get(&caller).at(NOW, None).into_vec(), got, "{n}");
+            assert!(!seen.contains(&got));
+            seen.push(got);
+        }
+        // One without a key, one for all plain keys, four for keys with limits of their own.
+        assert_eq!(world.kept(), 6);
+    }
 
     #[test]
     fn who_was_asked_for_lately_keeps_the_limits_and_no_more_than_the_bound_are_kept() {
-        let catalog = catalog_of(vec![api("a", "/", Vec::new())]);
-        let table = RouteTable::compile(&catalog, &Metrics::default());
-        let found = table.find_api("", "/x").unwrap();
-        let route = found.find_route("/x", "GET").unwrap();
-        let plan = Arc::new(plan("p"));
-        let caller = |n: usize| Caller {
-            subscription: Some(Arc::new(subscription(&format!("s{n}"), "p", &["a"]))),
-            plan: Some(Arc::clone(&plan)),
-            ..Caller::default()
-        };
-        let now = Now {
-            wall: Timestamp(0),
-            ticks: Ticks(0),
-        };
-        let mut cache = CompiledCache::default();
-        let first = caller(0);
-        let compiled = cache.get(&catalog, &first, &route, now, &PeriodClock::default());
-        for n in 1..COMPILED_MAX + COMPILED_MAX / 2 {
-            cache.get(&catalog, &caller(n), &route, now, &PeriodClock::default());
-            if n % (COMPILED_MAX / 4) == 0 {
-                let again = cache.get(&catalog, &first, &route, now, &PeriodClock::default());
-                assert!(Arc::ptr_eq(&compiled, &again));
+        let mut world = World::new();
+        let payer = payer(subscription("s", "p", &["a"]), plan("p"));
+        let caller = |n: u32| {
+            let mut own = key("key_a", 1);
+            own.limits = vec![limit(n + 1, By::Key)];
+            Caller {
+                key: Some(Arc::new(KnownKey::new(&own, 1))),
+                payer: Some(Arc::clone(&payer)),
+                anonymous: None,
             }
-            assert!(cache.by_caller.len() + cache.before.len() <= COMPILED_MAX);
+        };
+        let most = u32::try_from(TERMS_MAX).unwrap();
+        let first = caller(0);
+        let is_kept = |world: &World| {
+            let key = TermsKey::of(&first, &world.route);
+            world.cache.kept.contains_key(&key) || world.cache.before.contains_key(&key)
+        };
+        world.get(&first);
+        for n in 1..most + most / 2 {
+            world.get(&caller(n));
+            if n % (most / 4) == 0 {
+                assert!(is_kept(&world), "{n}");
+                world.get(&first);
+            }
+            assert!(world.kept() <= TERMS_MAX);
         }
-        for n in 0..COMPILED_MAX {
-            cache.get(&catalog, &caller(n), &route, now, &PeriodClock::default());
+        for n in 0..most {
+            world.get(&caller(n));
         }
-        let again = cache.get(&catalog, &first, &route, now, &PeriodClock::default());
-        assert!(!Arc::ptr_eq(&compiled, &again));
+        assert!(!is_kept(&world));
     }
 }

@@ -64,7 +64,7 @@ fn milliseconds(us: u64) -> HeaderValue {
 /// Who we think the caller is.
 pub(crate) fn name_caller(headers: &mut HeaderMap, caller: &Caller) {
     headers.insert(USER_ID, text(caller.user_id().as_bytes()));
-    if caller.anonymous {
+    if caller.anonymous.is_some() {
         headers.insert(DEMO_MODE, HeaderValue::from_static("true"));
     }
 }

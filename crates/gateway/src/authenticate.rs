@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use tollgate_model::{
     Api, Catalog, DenialCode, KeyHash, KeySecret, OrganizationId, Pepper, Plan, Subscription,
-    SubscriptionState, Timestamp,
+    SubscriptionId, SubscriptionState, Timestamp,
 };
 
 use crate::address::is_within;
 use crate::credentials::Presented;
 use crate::keys::{KeyTable, KnownKey, Standing, standing};
+use crate::payers::{Payer, Payers, scope_of_subscription};
 use crate::routes::RouteMatch;
 
 /// Who is calling.
@@ -20,25 +21,32 @@ use crate::routes::RouteMatch;
 pub(crate) struct Caller {
     /// The key, where one was recognised.
     pub(crate) key: Option<Arc<KnownKey>>,
-    /// Its subscription.
-    pub(crate) subscription: Option<Arc<Subscription>>,
-    /// The plan in force.
-    pub(crate) plan: Option<Arc<Plan>>,
-    /// Without a key, on the API's plan for such callers.
-    pub(crate) anonymous: bool,
+    /// Its subscription, with the plan in force.
+    pub(crate) payer: Option<Arc<Payer>>,
+    /// Without a key: the API's plan for such callers.
+    pub(crate) anonymous: Option<Arc<Plan>>,
 }
 
 impl Caller {
+    /// Who pays.
+    pub(crate) fn subscription(&self) -> Option<&Subscription> {
+        self.payer.as_ref().map(|payer| &*payer.subscription)
+    }
+
+    /// The plan in force.
+    pub(crate) fn plan(&self) -> Option<&Arc<Plan>> {
+        let subscribed = self.payer.as_ref().map(|payer| &payer.plan);
+        subscribed.or(self.anonymous.as_ref())
+    }
+
     /// What `X-User-Id` tells.
     pub(crate) fn user_id(&self) -> &str {
-        self.subscription
-            .as_ref()
-            .map_or("anonymous", |s| s.id.as_str())
+        self.subscription().map_or("anonymous", |s| s.id.as_str())
     }
 
     /// The customer.
     pub(crate) fn organization(&self) -> Option<&OrganizationId> {
-        self.subscription.as_ref().map(|s| &s.organization)
+        self.subscription().map(|s| &s.organization)
     }
 }
 
@@ -55,6 +63,7 @@ pub(crate) struct Authenticated {
 #[derive(Clone, Copy)]
 pub(crate) struct Directory<'a> {
     pub(crate) catalog: &'a Catalog,
+    pub(crate) payers: &'a Payers,
     pub(crate) keys: &'a KeyTable,
     pub(crate) pepper: &'a Pepper,
 }
@@ -109,8 +118,7 @@ impl Directory<'_> {
             _ if route.open() => (Caller::default(), None),
             Some(plan) if !scoped => {
                 let caller = Caller {
-                    plan: Some(Arc::clone(plan)),
-                    anonymous: true,
+                    anonymous: Some(Arc::clone(plan)),
                     ..Caller::default()
                 };
                 (caller, None)
@@ -160,23 +168,20 @@ impl Directory<'_> {
 
     /// The key with all that hangs on it; `None` where its subscription is gone.
     pub(crate) fn caller_of(&self, key: Arc<KnownKey>) -> Option<Caller> {
-        let subscription = self.catalog.subscriptions.get(&key.subscription)?;
-        let mut caller = self.caller_of_subscription(subscription)?;
-        caller.key = Some(key);
-        Some(caller)
+        let payer = Arc::clone(self.payers.find(key.payer)?);
+        Some(Caller {
+            key: Some(key),
+            payer: Some(payer),
+            anonymous: None,
+        })
     }
 
     /// A subscription as a caller.
-    pub(crate) fn caller_of_subscription(
-        &self,
-        subscription: &Arc<Subscription>,
-    ) -> Option<Caller> {
-        let plan = self.catalog.find_plan_of(subscription)?;
+    pub(crate) fn caller_of_subscription(&self, id: &SubscriptionId) -> Option<Caller> {
+        let payer = self.payers.find(scope_of_subscription(id))?;
         Some(Caller {
-            key: None,
-            subscription: Some(Arc::clone(subscription)),
-            plan: Some(Arc::clone(plan)),
-            anonymous: false,
+            payer: Some(Arc::clone(payer)),
+            ..Caller::default()
         })
     }
 }
@@ -198,7 +203,7 @@ pub(crate) fn check_key(
     scope: Option<&str>,
     address: Option<IpAddr>,
 ) -> Option<DenialCode> {
-    let (Some(key), Some(subscription)) = (&caller.key, &caller.subscription) else {
+    let (Some(key), Some(subscription)) = (&caller.key, caller.subscription()) else {
         return None;
     };
     if key.state != tollgate_model::KeyState::Active {
@@ -214,7 +219,7 @@ pub(crate) fn check_key(
     let has = |scopes: Option<&[String]>, wanted: &str| {
         scopes.is_none_or(|scopes| scopes.iter().any(|s| s == wanted))
     };
-    let of_plan = caller.plan.as_ref().and_then(|p| p.scopes.as_deref());
+    let of_plan = caller.plan().and_then(|p| p.scopes.as_deref());
     if scope.is_some_and(|wanted| !has(key.scopes(), wanted) || !has(of_plan, wanted)) {
         return Some(DenialCode::ScopeMissing);
     }
@@ -223,7 +228,7 @@ pub(crate) fn check_key(
 
 /// Step 6: where the subscription stands.
 pub(crate) fn check_state(caller: &Caller) -> Option<DenialCode> {
-    match caller.subscription.as_ref()?.state {
+    match caller.subscription()?.state {
         SubscriptionState::Suspended => Some(DenialCode::SubscriptionSuspended),
         SubscriptionState::Cancelled => Some(DenialCode::SubscriptionCancelled),
         SubscriptionState::Trialing | SubscriptionState::Active | SubscriptionState::PastDue => {
@@ -322,6 +327,7 @@ mod tests {
             }
             let directory = Directory {
                 catalog: &self.catalog,
+                payers: &Payers::of(&self.catalog),
                 keys: &keys,
                 pepper: &self.pepper,
             };
@@ -433,7 +439,7 @@ mod tests {
         world.allow_anonymous();
         let found = world.ask("/x", &[]);
         assert_eq!(found.refused, None);
-        assert!(found.caller.anonymous);
+        assert!(found.caller.anonymous.is_some());
         assert_eq!(found.caller.user_id(), "anonymous");
         let scoped = world.ask("/scoped", &[]).refused;
         assert_eq!(scoped, Some(DenialCode::KeyMissing));

@@ -34,9 +34,7 @@ pub(crate) fn check(node: &Node, request: &CheckRequest, now: Now) -> CheckAnswe
             ),
         },
         CheckRequest::Subscription { id, units } => {
-            let subscription = catalog.catalog.subscriptions.get(id);
-            let caller = subscription.and_then(|s| directory.caller_of_subscription(s));
-            (caller, None, *units, None)
+            (directory.caller_of_subscription(id), None, *units, None)
         }
         CheckRequest::Key { id, units } => {
             let key = node.keys.find_by_id(id);
@@ -59,6 +57,7 @@ pub(crate) fn check(node: &Node, request: &CheckRequest, now: Now) -> CheckAnswe
 fn directory<'a>(node: &'a Node, catalog: &'a Compiled) -> Directory<'a> {
     Directory {
         catalog: &catalog.catalog,
+        payers: &catalog.payers,
         keys: &node.keys,
         pepper: &node.pepper,
     }
@@ -90,9 +89,9 @@ pub(crate) fn weigh(
 ) -> (CheckAnswer, Option<Told>) {
     let mut answer = CheckAnswer {
         key: caller.key.as_ref().map(|k| k.id.clone()),
-        subscription: caller.subscription.as_ref().map(|s| s.id.clone()),
+        subscription: caller.subscription().map(|s| s.id.clone()),
         organization: caller.organization().cloned(),
-        plan: caller.plan.as_ref().map(|p| p.id.clone()),
+        plan: caller.plan().map(|p| p.id.clone()),
         ..unknown(DenialCode::KeyInvalid)
     };
     answer.code = refused
@@ -100,8 +99,7 @@ pub(crate) fn weigh(
         .or_else(|| check_state(caller));
     // A subscription without any API has no limits that could be asked about.
     let api = caller
-        .subscription
-        .as_ref()
+        .subscription()
         .and_then(|s| s.apis.iter().find_map(|id| catalog.catalog.apis.get(id)));
     let told =
         api.map(|api| weigh_limits(node, catalog, caller, api, units, address, now, &mut answer));
@@ -132,7 +130,7 @@ fn weigh_limits(
     answer.limits = describe(&limits, &readings, now);
     let told = Told {
         values: HeaderValues::new(&limits, &readings, None, GivenBack::default(), now),
-        compiled: Arc::new(compiled),
+        compiled,
     };
     if answer.code.is_some() || api.mode == Mode::Observe {
         return told;

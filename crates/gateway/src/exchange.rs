@@ -6,7 +6,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
 
 use tollgate_admission::{
     CompiledLimits, Cost, Ended, GivenBack, HeaderValues, Limits, Readings, charge,
@@ -36,7 +35,7 @@ pub(crate) struct Permit {
 /// What an exchange was admitted on.
 pub(crate) struct Terms {
     pub(crate) cost: Cost,
-    pub(crate) compiled: Arc<CompiledLimits>,
+    pub(crate) compiled: CompiledLimits,
     pub(crate) limits: Limits,
     pub(crate) readings: Readings,
 }
@@ -324,7 +323,7 @@ impl Exchange {
             units: units_of(charges),
             ..self.fate_so_far(Outcome::Interrupted)
         };
-        let compiled = Some(self.terms.compiled.as_ref());
+        let compiled = Some(&self.terms.compiled);
         event(&self.facts, compiled, Outcome::Interrupted, &fate)
     }
 }

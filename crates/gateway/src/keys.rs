@@ -12,11 +12,12 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use parking_lot::{Mutex, RwLock};
-use tollgate_admission::KeyTerms;
+use tollgate_admission::{KeyTerms, scope_of};
 use tollgate_model::{
-    ApiKey, KeyChange, KeyDelta, KeyHash, KeyId, KeyState, Quota, RateLimit, SubscriptionId,
-    Timestamp,
+    ApiKey, By, KeyChange, KeyDelta, KeyHash, KeyId, KeyState, Quota, RateLimit, Timestamp,
 };
+
+use crate::payers::scope_of_subscription;
 
 /// Many, so that a shard that grows is locked for a fraction of a millisecond.
 const SHARDS: usize = 256;
@@ -27,8 +28,11 @@ const SHARDS: usize = 256;
 pub(crate) struct KnownKey {
     pub(crate) hash: KeyHash,
     pub(crate) id: KeyId,
-    pub(crate) subscription: SubscriptionId,
-    pub(crate) expires_at: Option<Timestamp>,
+    /// What counters know its subscription by, and its family.
+    pub(crate) payer: u128,
+    pub(crate) scope: u128,
+    /// The far future where it has no end.
+    expires_at: Timestamp,
     pub(crate) state: KeyState,
     pub(crate) test: bool,
     /// Catalog number of the change that made it what it is.
@@ -46,7 +50,7 @@ struct Rare {
 }
 
 impl KnownKey {
-    pub(crate) fn new(key: &ApiKey, subscription: SubscriptionId, version: u64) -> Self {
+    pub(crate) fn new(key: &ApiKey, version: u64) -> Self {
         let common = key.family == key.id
             && key.scopes.is_none()
             && key.allowed_addresses.is_empty()
@@ -62,8 +66,9 @@ impl KnownKey {
         Self {
             hash: key.hash,
             id: key.id.clone(),
-            subscription,
-            expires_at: key.expires_at,
+            payer: scope_of_subscription(&key.subscription),
+            scope: scope_of(By::Key, key.family.as_str()),
+            expires_at: key.expires_at.unwrap_or(Timestamp(i64::MAX)),
             state: key.state,
             test: key.test,
             version,
@@ -86,6 +91,12 @@ impl KnownKey {
         self.rare
             .as_ref()
             .map_or(&[], |rare| rare.allowed_addresses.as_slice())
+    }
+
+    /// Whether limits or a quota stand on it.
+    pub(crate) fn has_limits(&self) -> bool {
+        let stand_on = |rare: &Rare| !rare.limits.is_empty() || rare.quota.is_some();
+        self.rare.as_ref().is_some_and(|rare| stand_on(rare))
     }
 
     /// What of it bears on limits.
@@ -144,26 +155,9 @@ struct Ids {
     known: HashSet<ById>,
     /// Versions of the keys that were removed.
     removed: HashMap<KeyId, u64>,
-    /// One text for all keys of a subscription.
-    subscriptions: HashSet<SubscriptionId>,
 }
 
-impl Ids {
-    fn shared(&mut self, subscription: &SubscriptionId) -> SubscriptionId {
-        if let Some(known) = self.subscriptions.get(subscription) {
-            return known.clone();
-        }
-        // Those of removed keys go when they are as many as there are keys.
-        if self.subscriptions.len() > 2 * self.known.len() + 1_024 {
-            let known = self.known.iter().map(|key| key.0.subscription.clone());
-            self.subscriptions = known.collect();
-        }
-        self.subscriptions.insert(subscription.clone());
-        subscription.clone()
-    }
-}
-
-/// Key hashes are uniformly distributed already: eight of their bytes are hash enough.
+/// Hashes are uniformly distributed already: eight of their bytes are hash enough.
 #[derive(Debug, Default)]
 pub(crate) struct TakesHash(u64);
 
@@ -195,7 +189,7 @@ pub(crate) enum Standing {
 pub(crate) fn standing(key: &KnownKey, now: Timestamp) -> Standing {
     match key.state {
         KeyState::Revoked => Standing::Revoked,
-        _ if key.expires_at.is_some_and(|at| at <= now) => Standing::Expired,
+        _ if key.expires_at <= now => Standing::Expired,
         KeyState::Disabled => Standing::Disabled,
         KeyState::Active => Standing::Usable,
     }
@@ -241,10 +235,7 @@ impl KeyTable {
             if version.or(ids.removed.get(id).copied()) > Some(delta.version) {
                 continue;
             }
-            let after = put.map(|key| {
-                let subscription = ids.shared(&key.subscription);
-                Arc::new(KnownKey::new(key, subscription, delta.version))
-            });
+            let after = put.map(|key| Arc::new(KnownKey::new(key, delta.version)));
             let hash = after.as_ref().map(|key| key.hash);
             if let Some(gone) = before.as_ref().filter(|key| Some(key.hash) != hash)
                 && let Some(shard) = self.shard(&gone.hash)
@@ -291,7 +282,7 @@ mod tests {
     const NOW: Timestamp = Timestamp(1_000);
 
     fn known(key: &ApiKey) -> KnownKey {
-        KnownKey::new(key, key.subscription.clone(), 1)
+        KnownKey::new(key, 1)
     }
 
     fn put(version: u64, key: &ApiKey) -> KeyDelta {

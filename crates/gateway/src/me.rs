@@ -53,6 +53,7 @@ pub(crate) fn answer<E: From<Denial>>(
     };
     let directory = Directory {
         catalog: &visit.catalog.catalog,
+        payers: &visit.catalog.payers,
         keys: &node.keys,
         pepper: &node.pepper,
     };

@@ -23,6 +23,7 @@ use crate::metrics::Metrics;
 use crate::options::{
     ME_ADDRESSES_MAX, ME_CALLS_PER_SECOND, Options, UNKNOWN_KEY_RECORDS_PER_SECOND,
 };
+use crate::payers::Payers;
 use crate::periods::PeriodClock;
 use crate::routes::RouteTable;
 
@@ -31,6 +32,7 @@ use crate::routes::RouteTable;
 pub(crate) struct Compiled {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) routes: RouteTable,
+    pub(crate) payers: Payers,
     /// The number in force, raised by keys too.
     version: AtomicU64,
 }
@@ -39,6 +41,7 @@ impl Compiled {
     pub(crate) fn new(catalog: Arc<Catalog>, metrics: &Metrics) -> Self {
         Self {
             routes: RouteTable::compile(&catalog, metrics),
+            payers: Payers::of(&catalog),
             version: AtomicU64::new(catalog.version),
             catalog,
         }

@@ -15,7 +15,7 @@ use tollgate_journal::{Journal, JournalError, Recovered};
 use tollgate_model::{Clock, DenialCode, IdGen, KeyHash, Now, Pepper, StreamId, Timestamp};
 
 use crate::admit::CompiledCache;
-use crate::authenticate::{Caller, Directory, check_caller};
+use crate::authenticate::{Directory, check_caller};
 use crate::checkpoint;
 use crate::handle::GatewayHandle;
 use crate::node::{Node, NodeParts};
@@ -28,8 +28,14 @@ pub struct Probe {
     node: Arc<Node>,
 }
 
-/// A caller that was recognised.
-pub struct Recognised(Caller);
+/// Why a call may not pass.
+#[derive(Debug)]
+pub enum NotDecided {
+    /// The caller is refused.
+    Refused(DenialCode),
+    /// A limit refuses, or marks could not be written down.
+    Limited(ReserveError),
+}
 
 /// What one thread of a gateway keeps of its own.
 pub struct Lane {
@@ -131,49 +137,41 @@ impl Probe {
 }
 
 impl Lane {
-    /// Finds the key, its subscription and plan, and whether anything speaks against them.
+    /// Finds the key, its subscription and plan, and whether anything speaks against them; then
+    /// takes units on every counter of the caller, or refuses.
     ///
     /// # Errors
-    /// Why the caller is refused.
-    pub fn recognise(&self, hash: &KeyHash, now: Now) -> Result<Recognised, DenialCode> {
+    /// Why the call may not pass.
+    pub fn decide(
+        &mut self,
+        hash: &KeyHash,
+        now: Now,
+        grants: &mut dyn GrantLog,
+    ) -> Result<Reservation, NotDecided> {
         let catalog = self.node.catalog.load();
         let directory = Directory {
             catalog: &catalog.catalog,
+            payers: &catalog.payers,
             keys: &self.node.keys,
             pepper: &self.node.pepper,
         };
         let caller = directory
             .recognise_hash(hash, now.wall)
-            .map_err(|(code, _)| code)?;
+            .map_err(|(code, _)| NotDecided::Refused(code))?;
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        match check_caller(&caller, &self.route, address) {
-            Some(code) => Err(code),
-            None => Ok(Recognised(caller)),
+        if let Some(code) = check_caller(&caller, &self.route, address) {
+            return Err(NotDecided::Refused(code));
         }
-    }
-
-    /// Takes units on every counter of the caller, or refuses.
-    ///
-    /// # Errors
-    /// As [`MemoryCounters::reserve`].
-    pub fn admit(
-        &mut self,
-        caller: &Recognised,
-        now: Now,
-        grants: &mut dyn GrantLog,
-    ) -> Result<Reservation, ReserveError> {
-        let catalog = self.node.catalog.load();
-        let compiled = self.compiled.get(
-            &catalog.catalog,
-            &caller.0,
-            &self.route,
-            now,
-            &self.node.periods,
-        );
+        let periods = &self.node.periods;
+        let compiled = self
+            .compiled
+            .get(&catalog.catalog, &caller, &self.route, now, periods);
         let limits = compiled.at(now, None);
         let cost = Cost::of(self.route.route()).reserved();
         let counters = &self.node.counters;
-        counters.reserve(&limits, cost, now, Enforcement::Enforce, grants)
+        counters
+            .reserve(&limits, cost, now, Enforcement::Enforce, grants)
+            .map_err(NotDecided::Limited)
     }
 
     /// Ends a request that kept so many units.

@@ -150,6 +150,7 @@ pub(crate) fn gate(
     let route = find_route(api, parts, &head)?;
     let directory = Directory {
         catalog: &visit.catalog.catalog,
+        payers: &visit.catalog.payers,
         keys: &visit.worker.node().keys,
         pepper: &visit.worker.node().pepper,
     };
@@ -278,7 +279,7 @@ async fn refuse(
     .await;
     let now = worker.now();
     identify(answer.headers_mut(), visit.id, visit.now.ticks, now.ticks);
-    if refused.caller.key.is_some() || refused.caller.anonymous {
+    if refused.caller.key.is_some() || refused.caller.anonymous.is_some() {
         name_caller(answer.headers_mut(), &refused.caller);
     }
     if let Some(told) = &refused.told {
@@ -326,7 +327,7 @@ pub(crate) fn record(visit: &Visit, parts: &Parts, refused: &Refused) -> Recorde
         ..Fate::default()
     };
     let facts = Facts::of(parts, visit, route.clone(), refused.caller.clone());
-    let compiled = refused.told.as_ref().map(|t| t.compiled.as_ref());
+    let compiled = refused.told.as_ref().map(|t| &t.compiled);
     let event = event(&facts, compiled, Outcome::Denied, &fate);
     append(&visit.worker, room, event, Vec::new())
 }

@@ -9,6 +9,8 @@ use tollgate_model::{
     Subscription, SubscriptionId, SubscriptionState, Timestamp, Unlisted, Upstream,
 };
 
+use crate::payers::{Payer, scope_of_subscription};
+
 pub(crate) fn api(id: &str, prefix: &str, routes: Vec<Route>) -> Api {
     Api {
         id: ApiId::new(id),
@@ -109,4 +111,13 @@ pub(crate) fn subscription(id: &str, plan: &str, apis: &[&str]) -> Subscription 
         state: SubscriptionState::Active,
         created_at: Timestamp(0),
     }
+}
+
+pub(crate) fn payer(subscription: Subscription, plan: Plan) -> Arc<Payer> {
+    Arc::new(Payer {
+        scope: scope_of_subscription(&subscription.id),
+        subscription: Arc::new(subscription),
+        plan: Arc::new(plan),
+        calendar: 0,
+    })
 }

@@ -153,7 +153,7 @@ impl Worker {
         caller: &Caller,
         route: &RouteMatch,
         now: Now,
-    ) -> Arc<CompiledLimits> {
+    ) -> CompiledLimits {
         let mut compiled = self.compiled.borrow_mut();
         compiled.get(catalog, caller, route, now, &self.node.periods)
     }

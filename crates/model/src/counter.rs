@@ -58,7 +58,13 @@ impl CounterId {
     /// The counter of a sliding window.
     #[must_use]
     pub fn window(scope: CounterScope<'_>, per: Per) -> Self {
-        Self::of_parts(hash_scope(scope), per as u64)
+        Self::window_of(hash_scope(scope), per)
+    }
+
+    /// The counter of a sliding window in a scope ([`Self::scope`]).
+    #[must_use]
+    pub fn window_of(scope: u128, per: Per) -> Self {
+        Self::of_parts(scope, per as u64)
     }
 
     /// What all periods of a quota have in common; [`Self::in_period`] makes it a counter.

@@ -3,10 +3,13 @@
 use super::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
 use tollgate_model::{
-    ApiId, CountersLost, EncodedSlash, JournalFull, KeyHash, KeyId, KeyState, LimitId, LimitUse,
-    Mode, OnExceeded, OrganizationId, PlanId, RateLimit, RouteTemplate, StaleCatalog, StatusSet,
-    SubscriptionId, SubscriptionState, Unlisted,
+    ApiId, CountersLost, EncodedSlash, Every, JournalFull, KeyHash, KeyId, KeyState, LimitId,
+    LimitUse, Mode, OnExceeded, OrganizationId, PeriodBasis, PlanId, RateLimit, RouteTemplate,
+    StaleCatalog, StatusSet, SubscriptionId, SubscriptionState, Unlisted,
 };
 
 fn now(text: &str) -> Now {

@@ -1,8 +1,8 @@
 //! The windows of a caller on a route: whose counters they are, and merging those of one name.
 
-use tollgate_model::{Api, By, Catalog, CounterId, CounterScope, LimitUse, Per, RateLimit, Route};
+use tollgate_model::{Api, By, Catalog, CounterId, CounterScope, LimitUse, RateLimit, Route};
 
-use super::{Caller, CompiledWindow};
+use super::{Caller, Scopes, Whose, WindowTerms, id_of};
 use crate::name::{Length, LimitName};
 
 /// What a limit stands on.
@@ -28,11 +28,13 @@ pub(super) fn windows_of(
     api: &Api,
     route: Option<&Route>,
     template: &str,
-) -> Box<[CompiledWindow]> {
+    scopes: &mut Scopes,
+) -> Box<[WindowTerms]> {
     let mut builder = Builder {
         caller,
         api,
         template,
+        scopes,
         windows: Vec::new(),
     };
     if let Caller::Subscribed { plan, .. } | Caller::Anonymous { plan } = caller {
@@ -55,7 +57,8 @@ struct Builder<'a> {
     caller: Caller<'a>,
     api: &'a Api,
     template: &'a str,
-    windows: Vec<CompiledWindow>,
+    scopes: &'a mut Scopes,
+    windows: Vec<WindowTerms>,
 }
 
 impl Builder<'_> {
@@ -67,7 +70,7 @@ impl Builder<'_> {
 
     fn add(&mut self, place: Place, limit: &RateLimit) {
         let by = self.scope(place, limit.by);
-        let Ok(counter) = self.counter(place, by, limit.per) else {
+        let Some(whose) = self.whose(place, by) else {
             return;
         };
         let name = LimitName {
@@ -85,12 +88,12 @@ impl Builder<'_> {
                 same.max = lowest(same.max, max);
                 same.shadow_max = lowest(same.shadow_max, shadow_max);
             }
-            None => self.windows.push(CompiledWindow {
+            None => self.windows.push(WindowTerms {
                 name,
                 per: limit.per,
                 max,
                 shadow_max,
-                counter,
+                whose,
             }),
         }
     }
@@ -105,35 +108,27 @@ impl Builder<'_> {
         }
     }
 
-    /// The counter; `Ok(None)` where the address names it, an error where there is none: a limit
-    /// by key does not bear on a subscription asked about without a key.
-    fn counter(&self, place: Place, by: By, per: Per) -> Result<Option<CounterId>, NoCounter> {
-        let (key, subscription) = match self.caller {
-            Caller::Subscribed {
-                key, subscription, ..
-            } => (key, Some(subscription)),
-            Caller::Anonymous { .. } | Caller::Open => (None, None),
-        };
+    /// Whose counter it is; `None` where there is none: a limit by key does not bear on a
+    /// subscription asked about without a key.
+    fn whose(&mut self, place: Place, by: By) -> Option<Whose> {
+        let on_route = place == Place::Route;
         let api = self.api.id.as_str();
-        let route_id;
-        let id = match by {
-            By::Address => return Ok(None),
-            By::Subscription => subscription.ok_or(NoCounter)?.id.as_str(),
-            By::Organization => subscription.ok_or(NoCounter)?.organization.as_str(),
-            By::Key => key.ok_or(NoCounter)?.family.as_str(),
-            By::Api => api,
-            By::Route => {
-                // Neither an id nor a template holds a space.
-                route_id = format!("{api} {}", self.template);
-                &route_id
-            }
+        let everybodys = |id: &str| {
+            let route = on_route.then_some((api, self.template));
+            Whose::Everybodys(CounterId::quota(CounterScope { by, id, route }).scope())
         };
-        let route = (place == Place::Route).then_some((api, self.template));
-        Ok(Some(CounterId::window(CounterScope { by, id, route }, per)))
+        match by {
+            By::Address => Some(Whose::Address),
+            By::Api => Some(everybodys(api)),
+            // Neither an id nor a template holds a space.
+            By::Route => Some(everybodys(&format!("{api} {}", self.template))),
+            By::Subscription | By::Organization | By::Key => {
+                id_of(self.caller, by)?;
+                Some(self.scopes.of(by, on_route))
+            }
+        }
     }
 }
-
-struct NoCounter;
 
 fn lowest(a: Option<u32>, b: Option<u32>) -> Option<u32> {
     match (a, b) {

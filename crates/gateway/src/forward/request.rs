@@ -86,7 +86,7 @@ impl Outgoing<'_> {
         if let Some(key) = &self.caller.key {
             tell(KEY_ID, key.id.as_str());
         }
-        if let Some(subscription) = &self.caller.subscription {
+        if let Some(subscription) = self.caller.subscription() {
             tell(SUBSCRIPTION, subscription.id.as_str());
             tell(ORGANIZATION, subscription.organization.as_str());
         }
@@ -172,7 +172,7 @@ fn new_trace(id: RequestId) -> (u128, u64) {
 mod tests {
     use super::*;
     use crate::keys::KnownKey;
-    use crate::testing::{key, subscription};
+    use crate::testing::{key, payer, plan, subscription};
     use std::sync::Arc;
 
     fn parts(headers: &[(&str, &str)]) -> Parts {
@@ -185,12 +185,8 @@ mod tests {
 
     fn told(headers: &[(&str, &str)], change: impl FnOnce(&mut Outgoing<'_>)) -> HeaderMap {
         let caller = Caller {
-            key: Some(Arc::new(KnownKey::new(
-                &key("key_1", 1),
-                tollgate_model::SubscriptionId::new("sub"),
-                1,
-            ))),
-            subscription: Some(Arc::new(subscription("sub", "p", &[]))),
+            key: Some(Arc::new(KnownKey::new(&key("key_1", 1), 1))),
+            payer: Some(payer(subscription("sub", "p", &[]), plan("p"))),
             ..Caller::default()
         };
         let upstream = Upstream {

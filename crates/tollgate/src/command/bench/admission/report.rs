@@ -42,11 +42,19 @@ impl Target {
     }
 }
 
-/// Why a run is slow: what the fewest keys show cannot come from memory.
+/// Why a run is slow: what a run with fewer keys shows cannot come from memory.
 fn why_slow(run: &Run, runs: &[Run]) -> String {
-    let alike = runs.iter().filter(|other| other.used == run.used);
-    let fewest = alike.min_by_key(|other| other.keys).unwrap_or(run);
     let ns = |run: &Run| (1e9 / run.per_core.max(1.0)) as u64;
+    let fewer = runs
+        .iter()
+        .filter(|other| other.used == run.used && other.keys < run.keys);
+    let Some(fewest) = fewer.min_by_key(|other| other.keys) else {
+        return format!(
+            "{} ns of processor time a call, decided and settled; no run with fewer keys was made \
+             that would tell how much of it is waiting for memory",
+            ns(run)
+        );
+    };
     if run.decide.p50 > fewest.decide.p50 + fewest.decide.p50 / 3 {
         format!(
             "with {} keys it is {} ns and {} ns of processor time a call; the rest is waiting for \
@@ -58,8 +66,8 @@ fn why_slow(run: &Run, runs: &[Run]) -> String {
         )
     } else {
         format!(
-            "as slow with {} keys ({} ns), so this is not waiting for memory but the work itself \
-             on this processor: {} ns of processor time a call, decided and settled",
+            "hardly faster with {} keys ({} ns), so this is not waiting for memory but the work \
+             itself on this processor: {} ns of processor time a call, decided and settled",
             fewest.keys,
             fewest.decide.p50,
             ns(run)
@@ -298,4 +306,42 @@ fn target_json(target: &Target) -> Value {
         "met": target.met,
         "why": target.why,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(keys: u32, used: Use, p50: u64) -> Run {
+        let at = |p50| Percentiles {
+            p50,
+            ..Percentiles::default()
+        };
+        Run {
+            keys,
+            used,
+            hash: at(1),
+            decide: at(p50),
+            settle: at(1),
+            per_core: 500_000.0,
+            per_core_with_hash: 400_000.0,
+            all_cores: 800_000.0,
+        }
+    }
+
+    #[test]
+    fn a_slow_run_is_explained_by_one_with_fewer_keys_and_never_by_itself() {
+        let of = |keys, p50| run(keys, Use::Uniform, p50);
+        let alone = [of(1_000, 900), run(10, Use::Skewed, 100)];
+        let why = why_slow(&alone[0], &alone);
+        assert!(why.contains("no run with fewer keys"), "{why}");
+        assert!(why.contains("2000 ns of processor time"), "{why}");
+        let slower = [of(1_000, 600), of(100_000, 900)];
+        assert!(why_slow(&slower[0], &slower).contains("no run with fewer keys"));
+        let why = why_slow(&slower[1], &slower);
+        assert!(why.contains("with 1000 keys it is 600 ns"), "{why}");
+        let alike = [of(1_000, 800), of(100_000, 900)];
+        let why = why_slow(&alike[1], &alike);
+        assert!(why.contains("not waiting for memory"), "{why}");
+    }
 }

@@ -210,9 +210,7 @@ impl Caller {
         let begun = stamp();
         let hash = self.probe.hash(&secret);
         let hashed = stamp();
-        let caller = self.lane.recognise(&hash, self.now);
-        let caller = caller.map_err(|code| anyhow::anyhow!("refused: {code:?}"))?;
-        let taken = self.lane.admit(&caller, self.now, &mut self.marks);
+        let taken = self.lane.decide(&hash, self.now, &mut self.marks);
         let decided = stamp();
         let taken = taken.map_err(|why| anyhow::anyhow!("refused: {why:?}"))?;
         let charges = &mut self.charges;
