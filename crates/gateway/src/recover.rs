@@ -7,7 +7,7 @@ use tollgate_counters::{Checkpointed, Logged, MemoryCounters, Position};
 use tollgate_journal::{
     CounterChange, EVENT_ROOM_BYTES, Entry, Journal, Recovered, RecoveredEntry, Unfinished, Writer,
 };
-use tollgate_model::{Clock, IdGen, Now, Pepper, Sequence, StreamId, Ticks};
+use tollgate_model::{Clock, IdGen, Now, Pepper, Sequence, StreamId, Ticks, Timestamp};
 
 use crate::checkpoint;
 use crate::error::StartError;
@@ -35,6 +35,15 @@ pub(crate) fn begin(
     recovered: &mut Recovered,
 ) -> Result<Begun, StartError> {
     clock.raise_to(recovered.last_tick);
+    if !recovered.clean && !recovered.fresh {
+        tracing::warn!(
+            interrupted = recovered.unfinished.len(),
+            torn_files = recovered.damage.torn.len(),
+            entries_missing = recovered.damage.missing,
+            "the last run did not end in order: what it left broken off is recorded as interrupted, \
+             and what it had granted and is not known to be spent counts as used"
+        );
+    }
     let journal = Arc::new(journal);
     let threads = options.threads();
     let mut writers: Vec<Writer> = (0..threads).filter_map(|t| journal.writer(t)).collect();
@@ -165,6 +174,13 @@ pub(crate) fn restore(
     if lost_at.0 == 0 {
         return None;
     }
+    if recovered.complete {
+        tracing::warn!(
+            at = %Timestamp(i64::try_from(lost_at.0).unwrap_or(i64::MAX)),
+            "counters were lost at an earlier start: windows whose span has not passed since then \
+             still count as full"
+        );
+    }
     counters.declare_lost(lost_at);
     Some(lost_at)
 }
@@ -185,7 +201,7 @@ fn logged(entry: &RecoveredEntry) -> (Position, Logged) {
 #[cfg(test)]
 mod tests {
     use tollgate_journal::{Checkpoint, DamageReport};
-    use tollgate_model::{NodeId, ShardSnapshot, Timestamp};
+    use tollgate_model::{NodeId, ShardSnapshot};
 
     use super::*;
 

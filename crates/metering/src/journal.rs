@@ -136,24 +136,27 @@ impl BatchSource for LocalJournal {
     }
 }
 
-/// Reads chunk after chunk and shows the events of `from..to`.
+/// Reads chunk after chunk and shows the events of `from..to`; the answer is how many entries there
+/// cannot be read.
 fn read_through(
     from: Sequence,
     to: Sequence,
     read: impl Fn(Sequence) -> Result<Chunk, SourceError>,
     show: &mut dyn FnMut(&IngestedEvent),
-) -> Result<(), SourceError> {
+) -> Result<u64, SourceError> {
+    let mut unreadable = 0;
     let mut at = from;
     while at < to {
         let chunk = read(at)?;
         let inside = chunk.events.iter().filter(|taken| taken.sequence < to);
         inside.for_each(&mut *show);
+        unreadable += chunk.unreadable;
         if chunk.next <= at {
             break;
         }
         at = chunk.next;
     }
-    Ok(())
+    Ok(unreadable)
 }
 
 /// The sum over all streams, and where each ends.
@@ -212,7 +215,7 @@ impl JournalView for FolderJournal {
         from: Sequence,
         to: Sequence,
         show: &mut dyn FnMut(&IngestedEvent),
-    ) -> Result<(), SourceError> {
+    ) -> Result<u64, SourceError> {
         let read = |at| {
             let range = self.0.read(stream, at, CHUNK_EVENTS, CHUNK_BYTES);
             chunk_of(at, range)

@@ -145,6 +145,11 @@ async fn what_lies_behind_poisoned_records_ships_once_and_the_lag_returns_to_non
     let folder = binary.folder().join("journal");
     let written = write_by_hand(&folder)?;
     damage(&folder)?;
+    let Err(told) = binary.reconcile() else {
+        anyhow::bail!("reconcile took the ledgers for whole");
+    };
+    let told = format!("{told:#}");
+    ensure!(told.contains("1 entries that wait"), "{told}");
     binary.restart().await?;
     ensure!(load(binary.gateway()).await.count(200) == 20, "after");
     // Answers 2xx only once everything that was appended before is visible.

@@ -35,23 +35,23 @@ impl LoggedUnits {
     }
 }
 
-/// Shows every event of `from..to` of a stream.
+/// Shows every event of `from..to` of a stream; the answer is how many entries there cannot be read.
 pub(super) async fn each_entry(
     journal: &Arc<dyn JournalView>,
     stream: &StreamId,
     from: Sequence,
     to: Sequence,
     mut show: impl FnMut(LoggedUnits),
-) -> MeteringResult<()> {
+) -> MeteringResult<u64> {
     if from >= to {
-        return Ok(());
+        return Ok(0);
     }
     let (send, mut receive) = mpsc::channel::<Vec<LoggedUnits>>(CHUNKS_WAITING);
     let (source, stream) = (journal.clone(), stream.clone());
     let reading = blocking(move || {
         let mut chunk = Vec::with_capacity(CHUNK);
         let mut gone = false;
-        source.each_event(&stream, from, to, &mut |taken| {
+        let unreadable = source.each_event(&stream, from, to, &mut |taken| {
             chunk.push(LoggedUnits::of(taken));
             if chunk.len() >= CHUNK {
                 // Nobody listens any more once the question was given up.
@@ -59,7 +59,7 @@ pub(super) async fn each_entry(
             }
         })?;
         drop(send.blocking_send(chunk));
-        Ok(())
+        Ok(unreadable)
     });
     let looking = async {
         while let Some(chunk) = receive.recv().await {

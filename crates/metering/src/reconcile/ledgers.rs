@@ -33,9 +33,10 @@ pub(super) async fn journal_lines(
         }
     }
     let mut waiting = OutcomeTotals::default();
+    let mut unreadable = 0;
     for end in &found.streams {
         let from = next_of.get(&end.stream).copied().unwrap_or_default();
-        each_entry(journal, &end.stream, from, end.end, |entry| {
+        unreadable += each_entry(journal, &end.stream, from, end.end, |entry| {
             waiting.add(entry.outcome, entry.units);
         })
         .await?;
@@ -55,6 +56,13 @@ pub(super) async fn journal_lines(
             format!("{left} in the journal, {right} = {waits} waiting + {taken} taken in")
         },
     );
+    if unreadable > 0 {
+        let words = format!(
+            "{unreadable} entries that wait to be taken in cannot be read; no total holds them"
+        );
+        let line = ReconcileLine::compared("journal: unreadable", unreadable, 0, words);
+        lines.push(line.advised(Ledgers::JournalAndStore));
+    }
     let events: u64 = of_another.events.iter().sum();
     if events > 0 {
         let words = format!(

@@ -69,7 +69,8 @@ pub trait JournalView: Send + Sync + 'static {
     /// [`SourceError`] when it cannot be read.
     fn checkpoint(&self) -> Result<Option<CheckpointView>, SourceError>;
 
-    /// Shows every readable event of `from..to`, rising.
+    /// Shows every readable event of `from..to`, rising; the answer is how many entries there
+    /// cannot be read.
     ///
     /// # Errors
     /// [`SourceError`] when the file system fails.
@@ -79,7 +80,7 @@ pub trait JournalView: Send + Sync + 'static {
         from: Sequence,
         to: Sequence,
         show: &mut dyn FnMut(&IngestedEvent),
-    ) -> Result<(), SourceError>;
+    ) -> Result<u64, SourceError>;
 }
 
 /// What to prove.

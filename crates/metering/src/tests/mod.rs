@@ -190,11 +190,11 @@ impl JournalView for FakeJournal {
         from: Sequence,
         to: Sequence,
         show: &mut dyn FnMut(&IngestedEvent),
-    ) -> Result<(), SourceError> {
+    ) -> Result<u64, SourceError> {
         let chunk = self.chunk(stream, from, usize::MAX)?;
         let inside = chunk.events.iter().filter(|taken| taken.sequence < to);
         inside.for_each(show);
-        Ok(())
+        Ok(chunk.unreadable)
     }
 }
 

@@ -167,10 +167,13 @@ fn print(found: &Inspection, verified: bool) -> anyhow::Result<()> {
 
 /// What damage means, and what to do.
 const DAMAGED: &str = "\
-What it means: records inside the damaged bytes are lost to statistics; whole records around them
-are delivered all the same, and a torn end is no loss. Counters and limits go on.
-What to do: copy this folder away before anything else; look at the disk (dmesg, SMART); then
-`tollgate reconcile` says how many events of which outcome are missing. The server need not stop.";
+What it means: records inside the damaged bytes that were not shipped before are lost to
+statistics; whole records around them are delivered all the same, and a torn end is no loss. A
+server that runs goes on as before. One that starts on this folder does not know what windows held:
+each counts as full for its length (503 `counters_unavailable`).
+What to do: copy this folder away before anything else; look at the disk (dmesg, SMART). Do not
+restart without need. `tollgate reconcile` counts what is damaged and still waits; what was passed
+over already is in `tollgate_usage_unreadable_entries_total` and in the server's log.";
 
 fn damage_lines(damage: &DamageReport) -> Vec<String> {
     let spots = damage.spots.iter().map(|spot| {
