@@ -261,11 +261,12 @@ async fn a_carry_that_is_tried_again_counts_what_was_used_once() -> anyhow::Resu
     ensure!(world.is_shut().await?);
     // Trying again outlasts other changes, and holds none of them back.
     let carrier = world.parts()?.carrier.clone();
-    let again = tokio::spawn(async move { carrier.retry().await });
+    let mut again = tokio::task::JoinSet::new();
+    again.spawn(async move { carrier.retry().await });
     timeout(Duration::from_secs(5), world.publish(Every::Month)).await??;
     ensure!(world.is_shut().await?);
     drop(lock);
-    again.await?;
+    again.join_all().await;
     world.parts()?.carrier.retry().await;
     assert_eq!(world.waits().await?, 0);
     assert_eq!(world.used().await?, 60);
