@@ -200,6 +200,8 @@ time_zone = "UTC"
 
     /// Used of the period in force, as the next call that passes is told, without that call.
     async fn used(&self) -> anyhow::Result<u64> {
+        // As the server does: on a busy machine publishing may not have waited long enough.
+        self.parts()?.carrier.retry().await;
         let reply = self.call().await?;
         let used = reply.number("x-ratelimit-used");
         let used = used.with_context(|| format!("{} {}", reply.status, reply.text()))?;
