@@ -265,6 +265,8 @@ impl MemoryCounters {
                 seen.push(match group.as_mut().and_then(|g| g.find(limit.counter)) {
                     Some(counter) => {
                         counter.advance(at);
+                        // Also where it refuses: what is used up is never charged again.
+                        counter.prolong(limit.kind());
                         see(counter, limit)
                     }
                     None => see(&self.blank(limit.kind(), at), limit),

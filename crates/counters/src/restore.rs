@@ -181,6 +181,13 @@ fn rebuild(known: &Known<'_>, round: u64, start: Ticks) -> Option<Counter> {
     let copy_lives = known.copy.filter(|copy| copy.began == life);
 
     let mut counter = Counter::new(kind, start);
+    // Periods of several lengths may have shared it: the longest holds.
+    for mark in &known.marks {
+        counter.prolong(mark.kind);
+    }
+    for charge in &known.charges {
+        counter.prolong(charge.kind);
+    }
     counter.began = life;
     counter.settled = known.copy.map_or(0, |copy| copy.settled);
     // C and what was held before; B leaves it again, below.

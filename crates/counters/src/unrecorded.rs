@@ -59,6 +59,7 @@ impl MemoryCounters {
         let group = locked.shard(counter).map(|s| s.group_or_make(counter));
         let make = || self.blank(kind, at);
         if let Some(held) = group.and_then(|g| g.find_or_make(counter, make)) {
+            held.prolong(kind);
             // What the platform knows of was recorded: it is no longer held on suspicion.
             let known = used.saturating_sub(held.in_flight);
             let more = known.saturating_sub(held.settled);
@@ -68,15 +69,17 @@ impl MemoryCounters {
     }
 
     /// Sees to it that at least `used` units count on a quota, those that its own events account
-    /// for among them: what others of the same period account for was counted elsewhere, under
-    /// periods of another length. Never lowers what is counted here.
+    /// for and those in flight among them: what others of the same period account for was counted
+    /// elsewhere, under periods of another length. Never lowers what is counted here.
     pub fn carry_quota(&self, counter: CounterId, kind: CounterKind, used: u64, now: Now) {
         let mut locked = self.shards.lock(std::iter::once(counter));
         let at = locked.clamp(now.ticks);
         let group = locked.shard(counter).map(|s| s.group_or_make(counter));
         let make = || self.blank(kind, at);
         if let Some(quota) = group.and_then(|g| g.find_or_make(counter, make)) {
-            quota.held = quota.held.max(used.saturating_sub(quota.settled));
+            quota.prolong(kind);
+            let known = used.saturating_sub(quota.in_flight);
+            quota.held = quota.held.max(known.saturating_sub(quota.settled));
         }
     }
 

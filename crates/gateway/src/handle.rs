@@ -57,6 +57,13 @@ impl GatewayHandle {
         self.node.counters.seed_quota(counter, kind, used, now);
     }
 
+    /// The wall time by which quotas' periods are looked up: the latest that was seen, also where
+    /// the clock has been set back since.
+    #[must_use]
+    pub fn latest_wall(&self) -> Timestamp {
+        self.node.periods.latest(self.node.clock.now()).wall
+    }
+
     /// What is counted here on a quota of the period that began then, if anything is.
     #[must_use]
     pub fn find_quota(&self, by: By, id: &str, start: Timestamp) -> Option<QuotaUse> {

@@ -117,13 +117,20 @@ impl World {
         quota.with_context(|| told.to_string())
     }
 
-    /// Puts another offer in force.
+    /// Puts another offer in force, and waits until it is known what was used: on a busy machine
+    /// the store may take longer than who publishes waits for it.
     async fn change(&self, offer: &Offer<'_>) -> anyhow::Result<()> {
         let catalog = offer.catalog(&self.oracle.url());
         self.binary.write_catalog(&catalog)?;
         let path = self.binary.folder().join("catalog.toml");
         let path = path.to_string_lossy().into_owned();
-        self.binary.run_well(&["apply", "-f", &path]).map(drop)
+        self.binary.run_well(&["apply", "-f", &path])?;
+        let asked = "/api/v1/quota/check?subscription_id=acme";
+        let known = async || {
+            let told = self.binary.get(asked).await;
+            told.is_ok_and(|told| told.get("allowed") == Some(&Value::Bool(true)))
+        };
+        wait_until("the sum is known", SOON, known).await.map(drop)
     }
 
     /// What passes until nothing does: never more than the limit in all.

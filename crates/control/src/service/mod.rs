@@ -164,6 +164,11 @@ impl Control {
         Arc::clone(&self.inner.view.load().catalog)
     }
 
+    /// A key as last published. Asks nothing of the store; waits for a change that is under way.
+    pub async fn find_published_key(&self, id: &KeyId) -> Option<Arc<ApiKey>> {
+        self.lock().await.keys.get(id).cloned()
+    }
+
     pub(crate) fn view(&self) -> Arc<View> {
         self.inner.view.load_full()
     }

@@ -1,8 +1,8 @@
 //! What one caller sees.
 
 use super::*;
-use crate::{Checkpointed, SHARDS, Totals};
-use tollgate_model::{CounterKind, DenialCode};
+use crate::{Checkpointed, Logged, Position, SHARDS, Totals};
+use tollgate_model::{CounterKind, DenialCode, Sequence};
 
 const MINUTE_US: u64 = 60_000_000;
 
@@ -247,16 +247,99 @@ fn lost_windows_are_full_for_a_span_and_quotas_come_from_elsewhere() {
 #[test]
 fn periods_that_begin_together_share_their_counter_until_the_longer_ends() {
     let counters = MemoryCounters::new();
-    let month = quota(2, 10, Some(10));
-    let mut day = month;
-    if let Rule::Quota { period, .. } = &mut day.rule {
-        period.end = period.start.plus_us(86_400_000_000);
-    }
+    let (month, day) = month_and_its_first_day();
     assert_eq!(spend(&counters, &[day], 3, after_us(0)), 3);
     assert_eq!(spend(&counters, &[month], 1, after_us(0)), 1);
     assert_eq!(spend(&counters, &[day], 1, after_us(0)), 1);
     assert_eq!(counters.evict(after_us(3 * 86_400_000_000)), 0);
     assert_eq!(counted(&counters, &[month], after_us(0)), [5]);
+}
+
+/// The quota of a month, and of its first day: both begin together.
+fn month_and_its_first_day() -> (Applicable, Applicable) {
+    let month = quota(2, 10, Some(10));
+    let mut day = month;
+    if let Rule::Quota { period, .. } = &mut day.rule {
+        period.end = period.start.plus_us(86_400_000_000);
+    }
+    (month, day)
+}
+
+#[test]
+fn a_used_up_quota_stays_used_up_where_its_period_becomes_longer() {
+    type Lengthen = fn(&MemoryCounters, &Applicable);
+    let ways: [(&str, Lengthen); 4] = [
+        ("a refused call", |counters, month| {
+            assert_eq!(spend(counters, &[*month], 1, after_us(1)), 0);
+        }),
+        ("a question", |counters, month| {
+            assert_eq!(counted(counters, &[*month], after_us(1)), [10]);
+        }),
+        ("what the platform knows", |counters, month| {
+            counters.seed_quota(month.counter, month.kind(), 10, after_us(1));
+        }),
+        ("what is carried over", |counters, month| {
+            counters.carry_quota(month.counter, month.kind(), 0, after_us(1));
+        }),
+    ];
+    for (way, lengthen) in ways {
+        let counters = MemoryCounters::new();
+        let (month, day) = month_and_its_first_day();
+        assert_eq!(spend(&counters, &[day], 20, after_us(0)), 10);
+        lengthen(&counters, &month);
+        assert_eq!(counters.evict(after_us(3 * 86_400_000_000)), 0, "{way}");
+        assert_eq!(
+            spend(&counters, &[month], 1, after_us(3 * 86_400_000_000)),
+            0,
+            "{way}"
+        );
+    }
+}
+
+#[test]
+fn a_start_keeps_the_longest_of_the_periods_that_shared_a_counter() {
+    let before = MemoryCounters::new();
+    let (month, day) = month_and_its_first_day();
+    assert_eq!(spend(&before, &[day], 3, after_us(0)), 3);
+    let copy = |shard| before.snapshot_shard(shard, after_us(1), &mut || vec![Sequence(1)]);
+    let shards: Vec<_> = (0..SHARDS).filter_map(copy).collect();
+    // The first mark under the longer period lies behind the checkpoint.
+    let mut marks = Marks::default();
+    let taken = before
+        .reserve(&[month], 7, after_us(2), Enforcement::Enforce, &mut marks)
+        .unwrap();
+    let position = |sequence| Position {
+        epoch: 0,
+        thread: 0,
+        sequence: Sequence(sequence),
+    };
+    let marked = (position(1), Logged::Mark(marks.0[0][0]));
+    let charged = (position(2), Logged::Charge(taken.charges()[0]));
+    for entries in [vec![marked], vec![charged], vec![marked, charged]] {
+        let after = MemoryCounters::new();
+        let checkpoint = Checkpointed {
+            epoch: 0,
+            shards: &shards,
+        };
+        after.restore(Some(checkpoint), &entries, after_us(3));
+        assert_eq!(after.evict(after_us(3 * 86_400_000_000)), 0, "{entries:?}");
+        assert_eq!(
+            spend(&after, &[month], 1, after_us(3 * 86_400_000_000)),
+            0,
+            "{entries:?}"
+        );
+    }
+}
+
+#[test]
+fn what_is_in_flight_is_among_what_is_carried_over() {
+    let counters = MemoryCounters::new();
+    let month = quota(3, 100, Some(100));
+    let taken = reserve(&counters, &[month], 10, after_us(0)).unwrap();
+    counters.carry_quota(month.counter, month.kind(), 30, after_us(1));
+    assert_eq!(counted(&counters, &[month], after_us(1)), [30]);
+    settle(&counters, taken, 10);
+    assert_eq!(counted(&counters, &[month], after_us(2)), [30]);
 }
 
 #[test]

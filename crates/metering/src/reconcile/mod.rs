@@ -17,6 +17,7 @@
 
 mod advice;
 mod entries;
+mod gone;
 mod ledgers;
 mod period;
 mod quotas;

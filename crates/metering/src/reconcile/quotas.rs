@@ -8,10 +8,11 @@
 //! What a counter has used is more than that: units of requests in flight, and units `held` because
 //! a gateway died before it was written down what became of them. No record tells of either.
 //!
-//! A counter that is not there is no difference: its period is over, or began after the checkpoint.
-//! A counter with units that no event accounts for is one.
+//! A counter that is not there is no difference where its period is over, or began after the
+//! checkpoint; it is one where the period is live (see `gone`). A counter with units that no event
+//! accounts for is one.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use tollgate_model::{
@@ -21,7 +22,7 @@ use tollgate_store::{PeriodScope, UsageStore};
 
 use super::advice::Ledgers;
 use super::entries::each_entry;
-use super::{CheckpointView, JournalView, ReconcileLine};
+use super::{CheckpointView, JournalView, ReconcileLine, gone};
 use crate::MeteringResult;
 use crate::source::blocking;
 
@@ -49,10 +50,10 @@ impl Counter {
 }
 
 /// What the ledger says of one counter, brought to the checkpoint's position.
-struct Ledger {
-    scope: PeriodScope,
-    start: Timestamp,
-    units: i128,
+pub(super) struct Ledger {
+    pub(super) scope: PeriodScope,
+    pub(super) start: Timestamp,
+    pub(super) units: i128,
 }
 
 pub(super) async fn lines(
@@ -78,6 +79,12 @@ pub(super) async fn lines(
     let counters = counters_of(&checkpoint);
     bring_to_position(&journal, &checkpoint, &marks, &counters, &mut ledgers).await?;
     let mut lines = compare(&counters, &ledgers, period);
+    let known = known_to(&checkpoint);
+    let missing = ledgers.iter().filter(|(id, ledger)| {
+        !known.contains(id) && period.is_none_or(|period| period.contains(ledger.start))
+    });
+    let missing = missing.map(|(_, ledger)| ledger);
+    lines.extend(gone::line(store, &checkpoint, missing).await?);
     if period.is_none() {
         lines.extend(unaccounted(&counters, &ledgers));
     }
@@ -154,6 +161,18 @@ fn counters_of(checkpoint: &CheckpointView) -> HashMap<CounterId, Counter> {
     counters
 }
 
+/// Every counter of the checkpoint.
+fn known_to(checkpoint: &CheckpointView) -> HashSet<CounterId> {
+    let states = checkpoint.shards.iter().flat_map(|shard| &shard.counters);
+    states.map(|state| state.counter).collect()
+}
+
+/// Place of a counter's shard in the checkpoint, also where the counter is not in it.
+fn shard_of(checkpoint: &CheckpointView, counter: CounterId) -> usize {
+    let shards = checkpoint.shards.len().max(1) as u128;
+    usize::try_from(counter.scope() % shards).unwrap_or(0)
+}
+
 /// First sequence of the stream that is not in the shard.
 fn position(checkpoint: &CheckpointView, shard: usize, stream: &StreamId) -> Sequence {
     match stream.epoch.cmp(&checkpoint.epoch) {
@@ -188,10 +207,11 @@ async fn bring_to_position(
         each_entry(journal, &stream, low, high.min(end.end), |entry| {
             for (scope, start) in entry.periods {
                 let id = counter_of(&scope, start);
-                let Some(counter) = counters.get(&id) else {
-                    continue;
+                let shard = match counters.get(&id) {
+                    Some(counter) => counter.shard,
+                    None => shard_of(checkpoint, id),
                 };
-                let at = position(checkpoint, counter.shard, &stream);
+                let at = position(checkpoint, shard, &stream);
                 let units = i128::from(entry.units);
                 let ledger = ledgers.entry(id).or_insert(Ledger {
                     scope,
@@ -300,7 +320,7 @@ fn told(units: u64, held: u64, in_flight: u64) -> String {
     )
 }
 
-fn described(scope: &PeriodScope, start: Timestamp) -> String {
+pub(super) fn described(scope: &PeriodScope, start: Timestamp) -> String {
     match scope {
         PeriodScope::Subscription(id) => format!("subscription {id} from {start}"),
         PeriodScope::Key(id) => format!("key {id} from {start}"),

@@ -488,6 +488,23 @@ fn a_question_is_refused_rather_than_answered_from_a_part() {
 }
 
 #[test]
+fn what_refuses_calls_is_summed_up_however_many_single_records_there_are() {
+    block_on(async {
+        // Beyond what minute buckets are kept for, in an hour that the span begins in the middle
+        // of, as months of zones like Kolkata's do.
+        let ago = |n: i64| 3 * 24 * HOUR_US + n * SECOND_US;
+        let seeds: Vec<Seed> = (1..=20).map(|n| seed(ago(n), 1, 1)).collect();
+        let metering = metering_of(&events_of(&seeds)).await.with_bounds(10, 10);
+        let id = SubscriptionId::new("sub-1");
+        let from = Timestamp(NOW.0 - ago(15));
+        let used = metering.units_of_subscription(&id, from, NOW).await;
+        assert_eq!(used.unwrap(), 15);
+        let none = metering.units_of_subscription(&id, NOW, from).await;
+        assert_eq!(none.unwrap(), 0);
+    });
+}
+
+#[test]
 fn too_many_points_are_refused_by_name() {
     block_on(async {
         let metering = metering_of(&[]).await;

@@ -309,6 +309,54 @@ fn a_bucket_that_differs_from_the_records_is_found() {
 }
 
 #[test]
+fn a_counter_that_is_gone_while_its_period_is_live_is_a_difference() {
+    block_on(async {
+        let world = World::of(&some_events(6), 6).await;
+        world.ship().await;
+        let report = async |closed_before, position| {
+            let mut checkpoint = checkpoint_of(&world.journal, &[[position; 2]; 4], 0);
+            for shard in &mut checkpoint.shards {
+                shard.counters.clear();
+                shard.closed_before = closed_before;
+            }
+            *world.journal.checkpoint.lock().unwrap() = Some(checkpoint);
+            world.report().await
+        };
+        let hours = |hours: i64| Timestamp(NOW.0 + hours * HOUR_US);
+        let found = report(hours(-2), 9).await;
+        let lines = differing(&found);
+        assert_eq!(lines.len(), 1, "{lines:#?}");
+        assert_eq!(lines[0].name, "quotas: gone");
+        assert_eq!((lines[0].left, lines[0].right), (Some(0), Some(12)));
+        assert!(lines[0].in_words.contains("subscription sub-1 from "));
+        assert!(lines[0].means.as_deref().unwrap().contains("more than"));
+        // Its period may be over, or nothing was ever forgotten, or nothing was learned yet.
+        assert!(report(hours(0), 9).await.ok);
+        assert!(report(Timestamp(i64::MIN), 9).await.ok);
+    });
+}
+
+#[test]
+fn a_period_that_begins_after_the_checkpoint_needs_no_counter_in_it() {
+    block_on(async {
+        // All in streams of the epoch that wrote the checkpoint.
+        let world = World::of(&[], 0).await;
+        for event in some_events(3) {
+            world.journal.append(&stream(2, 0), Some(event));
+        }
+        world.ship().await;
+        let mut checkpoint = checkpoint_of(&world.journal, &[[0; 2]; 4], 0);
+        for shard in &mut checkpoint.shards {
+            shard.counters.clear();
+            shard.closed_before = Timestamp(NOW.0 - 2 * HOUR_US);
+        }
+        *world.journal.checkpoint.lock().unwrap() = Some(checkpoint);
+        let report = world.report().await;
+        assert!(report.ok, "{:#?}", differing(&report));
+    });
+}
+
+#[test]
 fn what_cannot_be_checked_is_said() {
     block_on(async {
         let world = World::of(&some_events(3), 2).await;

@@ -5,6 +5,7 @@
 //! the journal is visible when the process has ended.
 
 mod background;
+mod calendar;
 mod carry;
 mod listen;
 mod seed;
@@ -85,7 +86,6 @@ impl Server {
         let carrier = Arc::new(Carrier::new(
             gateway.handle(),
             metering.clone(),
-            platform_clock.clone(),
             shipper.clone(),
         ));
         let control = Control::new(
@@ -101,7 +101,7 @@ impl Server {
         }
         let catalog = background::CatalogFile::find(config, &control).await?;
         let sources = seed::Sources::of(&control, store.as_ref(), &carrier);
-        seed::quotas(&gateway, &sources, clock.now().wall).await?;
+        seed::quotas(&gateway, &sources).await?;
         registry.register_collector(Box::new(ShipMetrics {
             shipper: shipper.clone(),
             started: clock.now().wall,

@@ -2,19 +2,25 @@
 //! whose journal is new, or was lost, must not begin from zero. A gateway that knows better keeps
 //! what it knows.
 //!
+//! What was used under periods of another length or zone counts too, where their time reaches into
+//! the current period: what is recorded is summed up by time, and what no record will ever tell of
+//! (held since a kill, passed by declared loss) is what their counters have beyond their records.
+//! Where such periods overlap it may count twice: rather too much than too little.
+//!
 //! What is told holds from before the first request is served: a checkpoint has it then, so that
 //! a kill right afterwards forgets none of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use anyhow::ensure;
 use tollgate_control::Control;
 use tollgate_gateway::{Gateway, GatewayHandle};
 use tollgate_metering::{Metering, Shipper};
-use tollgate_model::{By, KeyId, Period, Quota, SubscriptionId, Timestamp};
-use tollgate_store::{PeriodScope, PeriodUnits, Store};
+use tollgate_model::{By, Period, Quota, SubscriptionId, Timestamp};
+use tollgate_store::{PeriodScope, Store};
 
-use super::carry::{Calendar, Carrier};
+use super::calendar::Calendar;
+use super::carry::Carrier;
 
 /// The longest period, and a day for time zones, in microseconds.
 const LONGEST_PERIOD_US: i64 = 367 * 86_400_000_000;
@@ -40,30 +46,60 @@ impl<'a> Sources<'a> {
     }
 }
 
-/// Seeds every quota of which something was used in the period that holds `now`.
+/// A quota and its period of this moment.
+#[derive(Clone)]
+struct Current {
+    by: By,
+    subscription: SubscriptionId,
+    period: Period,
+}
+
+/// A quota whose periods were changed within the current one.
+struct Mixed {
+    current: Period,
+    /// Starts of the other periods that reach into it.
+    starts: BTreeSet<Timestamp>,
+}
+
+/// Seeds every quota of which something was used in its current period.
 ///
 /// # Errors
 /// When the store cannot be read, or no checkpoint can be written.
-pub async fn quotas(gateway: &Gateway, from: &Sources<'_>, now: Timestamp) -> anyhow::Result<()> {
+pub async fn quotas(gateway: &Gateway, from: &Sources<'_>) -> anyhow::Result<()> {
     let handle = gateway.handle();
+    let now = handle.latest_wall();
     // Then nothing says how long the periods were that the store has sums of.
     let unknown = gateway.is_fresh() || handle.awaits_quotas();
-    let mut mixed: BTreeMap<SubscriptionId, Period> = BTreeMap::new();
+    // Looked up once for each: the store has a row for each of its periods of a year.
+    let mut known: HashMap<PeriodScope, Option<Current>> = HashMap::new();
+    let mut mixed: BTreeMap<SubscriptionId, Mixed> = BTreeMap::new();
     let since = now.plus_us(-LONGEST_PERIOD_US);
     for used in from.store.list_period_units(since).await? {
-        let Some((by, subscription, current)) = find_current(from, &used, now).await? else {
+        let found = match known.get(&used.scope) {
+            Some(found) => found.clone(),
+            None => {
+                let found = find_current(from.control, &used.scope, now).await?;
+                known.entry(used.scope.clone()).or_insert(found).clone()
+            }
+        };
+        let Some(current) = found else {
             continue;
         };
-        if current.start == used.start {
+        let period = current.period;
+        if period.start == used.start {
             let id = match &used.scope {
                 PeriodScope::Subscription(id) => id.as_str(),
                 PeriodScope::Key(id) => id.as_str(),
             };
-            handle.seed_quota(by, id, current, used.units);
-        } else if by == By::Subscription
-            && (unknown || reaches_into(&handle, &subscription, used.start, current))
+            handle.seed_quota(current.by, id, period, used.units);
+        } else if current.by == By::Subscription
+            && (unknown || reaches_into(&handle, &current.subscription, used.start, period))
         {
-            mixed.insert(subscription, current);
+            let mixed = mixed.entry(current.subscription).or_insert(Mixed {
+                current: period,
+                starts: BTreeSet::new(),
+            });
+            mixed.starts.insert(used.start);
         }
     }
     carry_mixed(&handle, from, &mixed, now).await?;
@@ -92,7 +128,7 @@ fn reaches_into(
 async fn carry_mixed(
     gateway: &GatewayHandle,
     from: &Sources<'_>,
-    mixed: &BTreeMap<SubscriptionId, Period>,
+    mixed: &BTreeMap<SubscriptionId, Mixed>,
     now: Timestamp,
 ) -> anyhow::Result<()> {
     if mixed.is_empty() {
@@ -101,43 +137,54 @@ async fn carry_mixed(
     if let Err(error) = from.shipper.flush().await {
         tracing::warn!(%error, "sums of quotas whose periods were changed lack what is not shipped");
     }
-    for (id, current) in mixed {
-        let to = now.plus_us(1);
+    let to = now.plus_us(1);
+    for (id, Mixed { current, starts }) in mixed {
         let sum = from.metering.units_of_subscription(id, current.start, to);
-        gateway.carry_quota(By::Subscription, id.as_str(), *current, sum.await?);
+        let mut used = sum.await?;
+        for start in starts {
+            let found = gateway.find_quota(By::Subscription, id.as_str(), *start);
+            let Some(other) = found
+                .filter(|other| other.ends_at > current.start && other.used < Quota::UNITS_LARGEST)
+            else {
+                continue;
+            };
+            let to = to.min(other.ends_at);
+            let recorded = from.metering.units_of_subscription(id, *start, to).await?;
+            used = used.saturating_add(other.used.saturating_sub(recorded));
+        }
+        gateway.carry_quota(By::Subscription, id.as_str(), *current, used);
     }
     Ok(())
 }
 
 /// Whose quota it is, and its period of this moment; `None` where there is no such quota any more.
 async fn find_current(
-    from: &Sources<'_>,
-    used: &PeriodUnits,
+    control: &Control,
+    scope: &PeriodScope,
     now: Timestamp,
-) -> anyhow::Result<Option<(By, SubscriptionId, Period)>> {
-    let (by, id, own) = match &used.scope {
+) -> anyhow::Result<Option<Current>> {
+    let (by, subscription, own) = match scope {
         PeriodScope::Subscription(id) => (By::Subscription, id.clone(), None),
-        PeriodScope::Key(family) => match find_quota_of_key(from.store, family).await? {
-            Some((id, quota)) => (By::Key, id, Some(quota)),
-            None => return Ok(None),
-        },
+        PeriodScope::Key(family) => {
+            let key = control.find_published_key(family).await;
+            match key.and_then(|key| Some((key.subscription.clone(), key.quota?))) {
+                Some((id, quota)) => (By::Key, id, Some(quota)),
+                None => return Ok(None),
+            }
+        }
     };
-    let catalog = from.control.catalog();
-    let subscription = catalog.subscriptions.get(&id);
-    let Some(calendar) = subscription.and_then(|found| Calendar::of(&catalog, found)) else {
+    let catalog = control.catalog();
+    let found = catalog.subscriptions.get(&subscription);
+    let Some(calendar) = found.and_then(|found| Calendar::of(&catalog, found)) else {
         return Ok(None);
     };
     let calendar = match own {
         Some(quota) => calendar.every(quota.every),
         None => calendar,
     };
-    Ok(Some((by, id, calendar.at(now)?)))
-}
-
-async fn find_quota_of_key(
-    store: &dyn Store,
-    family: &KeyId,
-) -> anyhow::Result<Option<(SubscriptionId, Quota)>> {
-    let found = store.find_key(family).await?;
-    Ok(found.and_then(|found| Some((found.key.subscription, found.key.quota?))))
+    Ok(Some(Current {
+        by,
+        subscription,
+        period: calendar.at(now)?,
+    }))
 }
