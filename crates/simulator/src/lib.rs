@@ -27,9 +27,11 @@ mod clock;
 mod dice;
 mod life;
 mod market;
+mod request;
 mod shelf;
 mod steps;
 mod tally;
+mod trouble;
 mod truth;
 mod world;
 

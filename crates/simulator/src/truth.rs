@@ -11,47 +11,12 @@ use std::collections::{BTreeMap, HashMap};
 use tollgate_journal::LostSpan;
 use tollgate_model::{By, DenialCode, EventId, Now, Outcome, RequestId, Timestamp, UsageEvent};
 
-use crate::market::{Bound, Call, Market, Name, Price, SUBSCRIPTIONS, What};
+use crate::market::{Bound, Call, Market, Name, SUBSCRIPTIONS, What};
+use crate::request::{Phase, Request};
 use crate::tally::{Item, Tally};
 
 /// A rule is broken; in words.
 pub(crate) type Checked = Result<(), String>;
-
-/// Where a request stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// Forwarded and not ended.
-    Aloft,
-    /// Ended; the units of its record.
-    Ended(Outcome, u64),
-    /// Refused.
-    Refused,
-    /// The gateway died over it.
-    Orphaned,
-}
-
-#[derive(Debug)]
-struct Request {
-    id: RequestId,
-    price: Price,
-    lossy: bool,
-    at: u64,
-    ended_at: u64,
-    names: Vec<Name>,
-    periods: (Option<Timestamp>, Option<Timestamp>),
-    phase: Phase,
-    /// Units on windows and on quotas.
-    units: (u64, u64),
-    /// Its client has the last byte.
-    acknowledged: bool,
-    /// A power cut may have taken its record: the start said so.
-    excused: bool,
-    /// A power cut may have taken its admission.
-    forgotten: bool,
-    delivered: bool,
-    /// It had not ended, or nobody had heard of its end, when its gateway died.
-    buried: bool,
-}
 
 /// How a life ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
