@@ -125,7 +125,7 @@ impl Recovery {
     /// Without a checkpoint everything must be there from the beginning.
     fn read_checkpoint_progress(&mut self) {
         let deleted = self.known.values().any(|stream| stream.kept_from > 0);
-        if self.checkpoint.is_none() && (deleted || self.ledger.retired_streams > 0) {
+        if self.checkpoint.is_none() && deleted {
             self.complete = false;
         }
     }
