@@ -248,6 +248,11 @@ fn options_that_contradict_themselves_are_refused() {
         bench.options.sync_every_us = sync_every_us;
         assert_eq!(bench.options.check(1).is_ok(), good, "{segment_bytes}");
     }
+    bench.options = Bench::new().options;
+    for (bytes, good) in [(0, true), (1, false)] {
+        bench.options.disk_bytes_max = 2 * bench.options.segment_bytes - bytes;
+        assert_eq!(bench.options.check(1).is_ok(), good);
+    }
 }
 
 #[test]

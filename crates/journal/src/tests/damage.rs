@@ -54,6 +54,11 @@ fn torn_at_every_byte_whole_records_stay_and_the_rest_is_cut() {
         // A header cut off in its trailing zeros is whole.
         if !at_end {
             assert_eq!(recovered.damage.torn.len(), 1, "torn at {length}");
+            let told = &recovered.damage.torn[0];
+            let starts = [&[crate::segment::HEADER_BYTES], &ends[..]].concat();
+            let start = starts[whole as usize];
+            let place = (told.offset as usize, told.bytes as usize);
+            assert_eq!(place, (start, used(&torn) - start), "torn at {length}");
             assert!(
                 recovered.damage.is_clean(),
                 "a torn tail is no damage: {length}"
@@ -202,7 +207,9 @@ fn a_missing_segment_is_reported_and_what_is_behind_it_delivered() {
     bench.disk.lose(&segments[0]);
     let (journal, recovered) = bench.open();
     assert!(recovered.damage.missing > missing);
-    check_unaltered(&read_all(&journal.reader(), &stream).0, "no front");
+    let (entries, missing) = read_all(&journal.reader(), &stream);
+    check_unaltered(&entries, "no front");
+    assert_eq!(entries.len() as u64 + missing, 2_000);
 }
 
 #[test]
@@ -467,6 +474,80 @@ fn a_stream_that_ended_and_whose_files_hold_nothing_is_missed_by_whoever_verifie
             panic!("{:?}", found.streams);
         };
         assert_eq!((stream.next.0, stream.totals.events_sum()), (20, 20));
+        if !unreadable {
+            assert_eq!(bench.open().1.damage.missing, 20, "told by a start too");
+        }
+    }
+}
+
+#[test]
+fn the_files_of_a_stream_that_ended_are_missed_when_they_are_gone() {
+    let bench = Bench::new();
+    let (journal, _) = bench.open();
+    let mut writer = journal.writer(0).unwrap();
+    for n in 0..20 {
+        append(&mut writer, &entry(n)).unwrap();
+    }
+    drop(writer);
+    journal.close().unwrap();
+    for path in bench.segments() {
+        bench.disk.lose(&path);
+    }
+    let (journal, recovered) = bench.open();
+    assert_eq!((recovered.damage.missing, recovered.complete), (20, false));
+    assert_eq!(journal.damage(), recovered.damage);
+    assert_eq!(journal.reader().totals()[0].totals.events_sum(), 20);
+}
+
+#[test]
+fn an_end_that_cannot_be_read_leaves_the_past_incomplete_unless_a_checkpoint_has_it() {
+    for covered in [false, true] {
+        let bench = Bench::new();
+        let (_, _, _) = small_stream(&bench, 900);
+        let written = |path: &&PathBuf| used(&bench.disk.bytes(path)) > 0;
+        let segments = bench.segments();
+        let last = segments.iter().rfind(written).unwrap();
+        if covered {
+            let (journal, _) = bench.open();
+            bench.checkpoint(&journal, 0).unwrap();
+            bench.disk.kill();
+        }
+        bench.disk.spoil(last, 0, u64::MAX);
+        let (_journal, recovered) = bench.open();
+        assert!(!recovered.damage.is_clean());
+        assert_eq!(recovered.complete, covered);
+    }
+}
+
+#[test]
+fn a_segment_of_which_the_header_alone_can_be_read_stays() {
+    let bench = Bench::new();
+    let (stream, path, bytes) = small_stream(&bench, 50);
+    bench.disk.spoil(&path, 512, u64::MAX);
+    let (journal, recovered) = bench.open();
+    assert!(!recovered.damage.is_clean());
+    bench.disk.kill();
+    drop(journal);
+    assert_eq!(bench.disk.bytes(&path), bytes, "it stays as it was");
+    bench.disk.spoil(&path, 0, 0);
+    let (journal, _) = bench.open();
+    assert_eq!(read_all(&journal.reader(), &stream), (expected(0..50), 0));
+}
+
+#[test]
+fn records_that_another_segment_holds_are_passed_over() {
+    let bench = Bench::new();
+    let (stream, path, bytes) = small_stream(&bench, 8);
+    let salt = crate::frame::salt_of(stream.epoch, stream.thread);
+    let file = bench.disk.mount().open_read(&path).unwrap();
+    let end = record_ends(&bytes, 8)[7] as u64;
+    let mut scan = crate::scan::Scan::new(file, salt, 512, end, 5);
+    for n in 5..8 {
+        let step = scan.step().unwrap();
+        assert!(
+            matches!(step, crate::scan::Step::Record(head) if head.sequence == n),
+            "{step:?}"
+        );
     }
 }
 

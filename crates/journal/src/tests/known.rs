@@ -501,10 +501,11 @@ fn segments_that_come_ready_out_of_order_are_used_in_order() {
 }
 
 #[test]
-fn a_name_in_the_segments_is_the_stream_s_where_the_ledger_is_gone() {
+fn a_stream_s_name_is_in_its_segments_where_every_small_file_is_gone() {
     let bench = Bench::new();
     let stream = killed(&bench, 5, 0);
-    for file in ["ledger-a", "ledger-b"] {
+    // Nothing else says it.
+    for file in ["ledger-a", "ledger-b", "state-a", "state-b", "node"] {
         bench.disk.lose(&bench.file(file));
     }
     let (journal, _) = bench.open();
