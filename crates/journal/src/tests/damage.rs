@@ -4,7 +4,7 @@ use super::*;
 use crate::{DamageKind, verify};
 
 /// A small stream, its process killed; the one segment's path and used bytes.
-fn small_stream(bench: &Bench, entries: u64) -> (StreamId, PathBuf, Vec<u8>) {
+pub(super) fn small_stream(bench: &Bench, entries: u64) -> (StreamId, PathBuf, Vec<u8>) {
     let (journal, _) = bench.open();
     let mut writer = journal.writer(0).unwrap();
     for n in 0..entries {
@@ -78,7 +78,7 @@ fn torn_at_every_byte_whole_records_stay_and_the_rest_is_cut() {
 }
 
 /// Where each record ends.
-fn record_ends(bytes: &[u8], entries: usize) -> Vec<usize> {
+pub(super) fn record_ends(bytes: &[u8], entries: usize) -> Vec<usize> {
     let mut at = crate::segment::HEADER_BYTES;
     (0..entries)
         .map(|_| {
@@ -532,77 +532,4 @@ fn a_segment_of_which_the_header_alone_can_be_read_stays() {
     bench.disk.spoil(&path, 0, 0);
     let (journal, _) = bench.open();
     assert_eq!(read_all(&journal.reader(), &stream), (expected(0..50), 0));
-}
-
-#[test]
-fn records_that_another_segment_holds_are_passed_over() {
-    let bench = Bench::new();
-    let (stream, path, bytes) = small_stream(&bench, 8);
-    let salt = crate::frame::salt_of(stream.epoch, stream.thread);
-    let file = bench.disk.mount().open_read(&path).unwrap();
-    let end = record_ends(&bytes, 8)[7] as u64;
-    let mut scan = crate::scan::Scan::new(file, salt, 512, end, 5);
-    for n in 5..8 {
-        let step = scan.step().unwrap();
-        assert!(
-            matches!(step, crate::scan::Step::Record(head) if head.sequence == n),
-            "{step:?}"
-        );
-    }
-}
-
-/// A file that counts how often it is read.
-struct Counted(Vec<u8>, std::sync::atomic::AtomicU64);
-
-impl crate::FileHandle for Counted {
-    fn write_at(&self, _: &[u8], _: u64) -> std::io::Result<usize> {
-        Err(std::io::ErrorKind::Unsupported.into())
-    }
-
-    fn read_at(&self, into: &mut [u8], offset: u64) -> std::io::Result<usize> {
-        self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let from = self.0.get(offset as usize..).unwrap_or_default();
-        let read = from.len().min(into.len());
-        into[..read].copy_from_slice(&from[..read]);
-        Ok(read)
-    }
-
-    fn allocate(&self, _: u64) -> std::io::Result<()> {
-        Err(std::io::ErrorKind::Unsupported.into())
-    }
-
-    fn truncate(&self, _: u64) -> std::io::Result<()> {
-        Err(std::io::ErrorKind::Unsupported.into())
-    }
-
-    fn length(&self) -> std::io::Result<u64> {
-        Ok(self.0.len() as u64)
-    }
-
-    fn sync_data(&self) -> std::io::Result<()> {
-        Ok(())
-    }
-
-    fn sync_all(&self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-#[test]
-fn records_that_were_read_together_are_not_read_again() {
-    let bench = Bench::new();
-    let (stream, _, bytes) = small_stream(&bench, 50);
-    let end = record_ends(&bytes, 50)[49];
-    let file = Arc::new(Counted(bytes, std::sync::atomic::AtomicU64::new(0)));
-    let salt = crate::frame::salt_of(stream.epoch, stream.thread);
-    let start = crate::segment::HEADER_BYTES as u64;
-    let mut scan = crate::scan::Scan::new(file.clone(), salt, start, end as u64, 0);
-    for n in 0..50 {
-        let step = scan.step().unwrap();
-        assert!(
-            matches!(step, crate::scan::Step::Record(head) if head.sequence == n),
-            "{step:?}"
-        );
-    }
-    assert_eq!(file.1.load(std::sync::atomic::Ordering::Relaxed), 1);
 }

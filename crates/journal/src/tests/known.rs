@@ -283,6 +283,18 @@ fn a_name_that_changed_in_its_file_is_not_believed() {
 }
 
 #[test]
+fn a_name_whose_file_cannot_be_read_is_told_as_damage_and_one_never_written_is_not() {
+    let bench = Bench::new();
+    let (journal, first) = bench.open();
+    assert!(first.damage.is_clean());
+    journal.close().unwrap();
+    bench.disk.spoil(&bench.file("node"), 0, u64::MAX);
+    let (_journal, recovered) = bench.open();
+    assert_eq!(recovered.node, first.node);
+    assert_eq!(recovered.damage.spots[0].file, "node");
+}
+
+#[test]
 fn vector_25639_written_crashed_and_flushed_is_what_the_model_says() {
     for seed in 0..100 {
         let bench = Bench::new();
