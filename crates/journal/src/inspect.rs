@@ -147,14 +147,16 @@ fn look_once(
         let of_stream =
             |known: &LedgerStream| known.epoch == epoch && known.thread == u32::from(thread);
         let place = known.iter().position(of_stream);
-        let known = place.map(|place| known.swap_remove(place));
+        let of_ledger = place.map(|place| known.swap_remove(place));
         let stream = Stream {
             fs,
-            known,
+            known: of_ledger.clone(),
             every_record,
             ledger_unsure,
         };
         let (stream, found, torn) = stream.look(epoch, thread, files);
+        // Of a stream that ended and whose files hold nothing, the ledger alone tells.
+        known.extend(of_ledger.filter(|known| stream.is_none() && known.sealed));
         answer.streams.extend(stream);
         spots.extend(found);
         answer.damage.torn.extend(torn);

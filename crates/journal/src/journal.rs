@@ -252,7 +252,7 @@ impl Shared {
 
 impl LiveStream {
     /// No further entries. Whether everything is on disk.
-    fn seal(&self, shared: &Shared) -> bool {
+    pub(crate) fn seal(&self, shared: &Shared) -> bool {
         let mut inner = lock(&self.inner);
         inner.closed = true;
         let whole = !inner.failed && inner.waiting.bytes.is_empty();
@@ -277,7 +277,7 @@ impl LiveStream {
 
     /// A stream without entries is not worth a line in the ledger.
     fn publish_streams(&self, shared: &Shared) {
-        if self.stream.written() == 0 && self.stream.segments().is_empty() {
+        if self.stream.written() == 0 {
             shared
                 .streams
                 .write()

@@ -43,7 +43,6 @@ pub(crate) struct Active {
 #[derive(Default)]
 pub(crate) struct Batch {
     pub bytes: Vec<u8>,
-    pub first: u64,
     /// Of all events before it.
     pub totals: OutcomeTotals,
 }
@@ -76,8 +75,8 @@ pub(crate) struct Inner {
     pub full: Option<JournalFull>,
     pub closed: bool,
     pub next_index: u64,
-    /// One beyond the highest index that came into use.
-    pub unused_from: u64,
+    /// The highest index that came into use.
+    pub used_index: u64,
 }
 
 pub(crate) struct LiveStream {
@@ -121,7 +120,7 @@ impl LiveStream {
                 full: None,
                 closed: false,
                 next_index: 0,
-                unused_from: 0,
+                used_index: 0,
             }),
             reserved: Arc::new(AtomicU64::new(0)),
             state: watch::Sender::new(SyncState::default()),

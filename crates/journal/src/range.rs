@@ -119,7 +119,7 @@ impl Pass<'_> {
             let first = stream.segments().iter().map(|segment| segment.first).min();
             let next = first.unwrap_or(u64::MAX).min(stream.written());
             self.range.missing += next.saturating_sub(self.range.next.0);
-            self.range.next = Sequence(next.max(self.range.next.0 + 1));
+            self.range.next = Sequence(next.max(self.range.next.0));
             return Ok(());
         };
         let failed = |source| ReadError::Io {
@@ -136,13 +136,10 @@ impl Pass<'_> {
                     return Ok(());
                 }
                 Step::Record(head) => self.take(&cursor, head),
-                Step::Hole {
-                    offset,
-                    bytes,
-                    missing,
-                } => {
+                Step::Hole { offset, bytes, .. } => {
                     let to = cursor.scan.expected().min(upper);
-                    if to > self.range.next.0 && missing > 0 {
+                    // Else it lies before the range.
+                    if to > self.range.next.0 {
                         self.skip(to, &segment, offset, bytes);
                     }
                 }

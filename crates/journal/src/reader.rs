@@ -136,9 +136,7 @@ impl Reader {
         let mut live = self.shared.live.iter();
         let live = live.find(|live| live.stream.id == *stream);
         match (self.shared.find_stream(stream), live) {
-            (Some(stream), Some(live)) if stream.sealed.get().is_none() => {
-                Sequence(live.state.borrow().synced)
-            }
+            (Some(_), Some(live)) => Sequence(live.state.borrow().synced),
             (Some(stream), _) => Sequence(stream.written()),
             (None, _) => Sequence(0),
         }

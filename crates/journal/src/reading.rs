@@ -189,14 +189,15 @@ fn read_piece(
 /// The end of the last segment.
 fn finish(reading: &mut Reading, ask: Ask, piece: &Piece, tail: Tail, offset: u64) {
     match tail {
-        Tail::Torn(bytes) if ask.open_ended => {
+        // Not behind an end that is known: nothing is looked for there.
+        Tail::Torn(bytes) => {
             reading.torn = Some(TornTail {
                 file: piece.file.name.file_name(),
                 offset,
                 bytes,
             });
         }
-        Tail::Torn(bytes) | Tail::Unreadable(bytes) => {
+        Tail::Unreadable(bytes) => {
             let next = reading.next;
             lose(reading, ask, piece, (next, next), (offset, bytes));
             reading.whole &= ask.replay_from.is_none();

@@ -78,7 +78,7 @@ impl LiveStream {
                 made.map_err(|_| io::ErrorKind::StorageFull)?
             }
         };
-        inner.unused_from = inner.unused_from.max(spare.name.index + 1);
+        inner.used_index = inner.used_index.max(spare.name.index);
         Ok(spare)
     }
 
@@ -166,9 +166,8 @@ impl LiveStream {
         if result.is_ok() {
             self.note_all(shared, &batch);
             batch = Batch {
-                first: inner.next,
+                bytes: Vec::new(),
                 totals: inner.totals,
-                ..Batch::default()
             };
             inner.failed = false;
             inner.retired.clear();

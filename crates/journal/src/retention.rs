@@ -181,3 +181,39 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::testing::FaultyDisk;
+
+    #[test]
+    fn as_many_streams_as_fit_are_listed_and_the_oldest_beyond_are_summed_up() {
+        let disk = FaultyDisk::default();
+        let mut keeper = LedgerKeeper {
+            twin: Twin::load(&*disk.mount(), Path::new("/journal"), "ledger").twin,
+            gone: VecDeque::new(),
+            retired: OutcomeTotals::default(),
+            retired_streams: 0,
+        };
+        let most = GONE_MAX as u64;
+        for epoch in 0..most + 2 {
+            let mut totals = OutcomeTotals::default();
+            totals.add(tollgate_model::Outcome::Forwarded, epoch + 1);
+            keeper.push_gone(LedgerStream {
+                epoch,
+                next: 1,
+                totals: Some(TotalsMessage::of(&totals)),
+                ..LedgerStream::default()
+            });
+            let (retired, oldest) = (keeper.retired_streams, keeper.gone.front());
+            assert_eq!(retired, (epoch + 1).saturating_sub(most));
+            assert_eq!(oldest.map(|stream| stream.epoch), Some(retired));
+        }
+        assert_eq!(keeper.gone.len(), GONE_MAX);
+        assert_eq!(keeper.retired.events_sum(), 2);
+        assert_eq!(keeper.retired.units.iter().sum::<u64>(), 1 + 2);
+    }
+}

@@ -147,13 +147,10 @@ impl Scan {
     /// that is missing may have been written after its place was read and before the one behind.
     fn hole_or_late(&mut self, offset: u64, sequence: u64) -> io::Result<Step> {
         self.window.clear();
-        Ok(match self.record_at(self.position)? {
-            Some((head, payload)) if head.sequence == self.expected => self.take(head, payload),
-            Some((head, _)) if head.sequence > self.expected => {
-                self.hole(self.position, head.sequence)
-            }
-            _ => self.hole(offset, sequence),
-        })
+        if self.record_at(self.position)?.is_some() {
+            return self.step();
+        }
+        Ok(self.hole(offset, sequence))
     }
 
     fn hole(&mut self, offset: u64, sequence: u64) -> Step {
@@ -173,7 +170,7 @@ impl Scan {
         offset: u64,
     ) -> io::Result<Option<(FrameHead, std::ops::Range<usize>)>> {
         let claimed = frame::claimed_bytes(self.bytes_at(offset, FRAME_BYTES as u64)?);
-        let Some(claimed) = claimed.filter(|bytes| *bytes as u64 <= self.end - offset) else {
+        let Some(claimed) = claimed else {
             return Ok(None);
         };
         let salt = self.salt;
@@ -185,7 +182,7 @@ impl Scan {
         Ok(Some((head, start + FRAME_BYTES..start + head.bytes)))
     }
 
-    /// The first record behind `from` with a sequence not yet seen; and the last byte that is not
+    /// The first record from `from` on with a sequence not yet seen; and the last byte that is not
     /// zero, where there is no such record.
     fn search(&mut self, from: u64) -> io::Result<Found> {
         let mut at = from;
@@ -201,8 +198,7 @@ impl Scan {
                 at += length.max(1);
                 continue;
             };
-            if place > from
-                && let Some((head, _)) = self.record_at(place)?
+            if let Some((head, _)) = self.record_at(place)?
                 && head.sequence >= self.expected
             {
                 return Ok(Found::Record {
@@ -234,8 +230,7 @@ impl Scan {
         match read_full_at(&*self.file, &mut self.window, offset) {
             // A file cut short reads as zeros up to the end that was asked for.
             Ok(_) => Ok(()),
-            Err(error) if is_bad_block(&error) => self.fill_by_block(offset),
-            Err(error) => Err(error),
+            Err(_) => self.fill_by_block(offset),
         }
     }
 

@@ -77,7 +77,6 @@ impl LiveStream {
             // `syncing` is empty here: rounds are one at a time and each ends with it empty.
             let inner = &mut *inner;
             std::mem::swap(&mut inner.waiting, &mut inner.syncing);
-            inner.waiting.first = inner.next;
             inner.waiting.totals = inner.totals;
             let full = std::mem::take(&mut inner.retired);
             (inner.next, full, inner.active.clone())
@@ -146,7 +145,7 @@ impl LiveStream {
     pub(crate) fn keep_spare(&self, shared: &Shared, spare: Spare) {
         let mut inner = lock(&self.inner);
         inner.full = None;
-        if inner.closed || spare.name.index < inner.unused_from {
+        if inner.closed || spare.name.index < inner.used_index {
             drop(inner);
             shared.discard(&spare.path, shared.options.segment_bytes);
             return;

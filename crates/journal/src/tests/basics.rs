@@ -248,6 +248,11 @@ fn options_that_contradict_themselves_are_refused() {
         bench.options.sync_every_us = sync_every_us;
         assert_eq!(bench.options.check(1).is_ok(), good, "{segment_bytes}");
     }
+    bench.options = Bench::new().options;
+    for (bytes, good) in [(0, true), (1, false)] {
+        bench.options.disk_bytes_max = 2 * bench.options.segment_bytes - bytes;
+        assert_eq!(bench.options.check(1).is_ok(), good);
+    }
 }
 
 #[test]
@@ -269,6 +274,31 @@ fn rooms_fill_the_segment_in_use_and_the_spare_before_another_is_taken() {
     let most = most as usize - crate::frame::FRAME_BYTES;
     drop(writer.reserve(most).unwrap());
     assert_eq!(writer.reserve(most + 1).err(), Some(JournalFull::TooLarge));
+}
+
+#[test]
+fn an_entry_may_fill_a_segment_to_its_last_byte_and_no_further() {
+    let bench = Bench::new();
+    let (journal, _) = bench.open();
+    let mut writer = journal.writer(0).unwrap();
+    let padded = |length: usize| {
+        let mut event = event(0, 1);
+        event.path = Arc::from("x".repeat(length));
+        entry_of(event, Vec::new())
+    };
+    append(&mut writer, &padded(50_000)).unwrap();
+    let reader = journal.reader();
+    let range = reader.read(writer.stream(), Sequence(0), 1, 1).unwrap();
+    let most = bench.options.segment_bytes as usize - crate::segment::HEADER_BYTES;
+    let exact = 50_000 + most - range.bytes;
+    assert_eq!(
+        append(&mut writer, &padded(exact + 1)),
+        Err(NotWritten::TooLarge)
+    );
+    assert_eq!(append(&mut writer, &padded(exact)), Ok(Sequence(1)));
+    let range = reader.read(writer.stream(), Sequence(1), 1, 1).unwrap();
+    assert_eq!(range.entries, [(Sequence(1), padded(exact))]);
+    assert_eq!(range.bytes, most);
 }
 
 #[test]

@@ -198,3 +198,36 @@ fn wherever_the_writer_goes_on_an_onlooker_sees_one_moment_and_no_damage() {
         }
     }
 }
+
+#[test]
+fn a_read_whose_segment_goes_again_and_again_ends_with_an_error() {
+    let bench = Bench::new();
+    let (journal, inner) = open_beside(&bench);
+    let mut writer = journal.writer(0).unwrap();
+    append(&mut writer, &entry(0)).unwrap();
+    let path = bench.segments()[0].clone();
+    let (disk, bytes) = (bench.disk.clone(), bench.disk.bytes(&path));
+    // Operations of a read, from the one that opens the segment to the look that follows: 0 while
+    // they are being counted.
+    let (done, each) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (counter, period) = (Arc::clone(&done), Arc::clone(&each));
+    let file = path.clone();
+    let step: Step = Arc::new(move || {
+        let n = counter.fetch_add(1, Ordering::SeqCst);
+        match (period.load(Ordering::SeqCst), n) {
+            (0, _) => {}
+            (each, n) if n % each == 0 => disk.lose(&file),
+            _ => disk.set_bytes(&file, &bytes),
+        }
+    });
+    let filesystem: Arc<dyn Filesystem> = Arc::new(Stepping { inner, step });
+    let folder = Folder::open(filesystem, Path::new(DIR)).unwrap().unwrap();
+    done.store(0, Ordering::SeqCst);
+    folder.streams().unwrap();
+    each.store(done.swap(0, Ordering::SeqCst) + 1, Ordering::SeqCst);
+    let read = folder.read(writer.stream(), Sequence(0), 1, 1);
+    let Err(ReadError::Io { path: told, .. }) = read else {
+        panic!("{read:?}");
+    };
+    assert_eq!(told, path);
+}

@@ -77,6 +77,24 @@ fn a_power_cut_loses_at_most_what_was_not_synced_and_the_span_is_told() {
 }
 
 #[test]
+fn a_power_cut_after_one_that_was_told_is_told_too() {
+    let bench = Bench::new();
+    bench.open().0.close().unwrap();
+    for _ in 0..3 {
+        let (journal, _) = bench.open();
+        bench.checkpoint(&journal, 0).unwrap();
+        bench.disk.cut_power(PowerCut::LoseAll);
+        drop(journal);
+        let (journal, recovered) = bench.open();
+        assert!(recovered.lost_span.is_some());
+        bench.checkpoint(&journal, 0).unwrap();
+        bench.disk.cut_power(PowerCut::LoseAll);
+        drop(journal);
+        assert!(bench.open().1.lost_span.is_some());
+    }
+}
+
+#[test]
 fn in_durable_mode_a_power_cut_has_no_lost_span() {
     let mut bench = Bench::new();
     bench.options.sync = SyncMode::Durable;

@@ -4,7 +4,7 @@ use super::*;
 use crate::{DamageKind, verify};
 
 /// A small stream, its process killed; the one segment's path and used bytes.
-fn small_stream(bench: &Bench, entries: u64) -> (StreamId, PathBuf, Vec<u8>) {
+pub(super) fn small_stream(bench: &Bench, entries: u64) -> (StreamId, PathBuf, Vec<u8>) {
     let (journal, _) = bench.open();
     let mut writer = journal.writer(0).unwrap();
     for n in 0..entries {
@@ -54,6 +54,11 @@ fn torn_at_every_byte_whole_records_stay_and_the_rest_is_cut() {
         // A header cut off in its trailing zeros is whole.
         if !at_end {
             assert_eq!(recovered.damage.torn.len(), 1, "torn at {length}");
+            let told = &recovered.damage.torn[0];
+            let starts = [&[crate::segment::HEADER_BYTES], &ends[..]].concat();
+            let start = starts[whole as usize];
+            let place = (told.offset as usize, told.bytes as usize);
+            assert_eq!(place, (start, used(&torn) - start), "torn at {length}");
             assert!(
                 recovered.damage.is_clean(),
                 "a torn tail is no damage: {length}"
@@ -73,7 +78,7 @@ fn torn_at_every_byte_whole_records_stay_and_the_rest_is_cut() {
 }
 
 /// Where each record ends.
-fn record_ends(bytes: &[u8], entries: usize) -> Vec<usize> {
+pub(super) fn record_ends(bytes: &[u8], entries: usize) -> Vec<usize> {
     let mut at = crate::segment::HEADER_BYTES;
     (0..entries)
         .map(|_| {
@@ -105,6 +110,7 @@ fn a_flipped_bit_anywhere_costs_one_entry_at_most_and_is_reported() {
                 "flip at {place}: only the header is hit"
             );
             assert_eq!(report.spots[0].kind, DamageKind::Header);
+            assert!(recovered.complete, "flip at {place}: nothing is missing");
             continue;
         }
         let hit = ends.iter().position(|end| place < *end).unwrap() as u64;
@@ -126,6 +132,7 @@ fn a_flipped_bit_anywhere_costs_one_entry_at_most_and_is_reported() {
                 ends[hit as usize - 1]
             };
             assert_eq!(spot.offset, start as u64, "flip at {place}");
+            assert_eq!(spot.bytes, (ends[hit as usize] - start) as u64);
             assert!(!recovered.complete, "history has a hole");
         }
     }
@@ -164,9 +171,15 @@ fn blocks_that_the_disk_refuses_are_skipped_and_left_alone() {
     bench.disk.spoil(&path, 4_096, 8_192);
     let (journal, recovered) = bench.open();
     let (entries, missing) = read_all(&journal.reader(), &stream);
-    check_unaltered(&entries, "bad blocks");
-    assert_eq!(entries.len() as u64 + missing, 100);
-    assert!((10..60).contains(&missing), "{missing}");
+    let mut starts = record_ends(&bytes, 100);
+    starts.insert(0, crate::segment::HEADER_BYTES);
+    let readable = |(n, place): (usize, &[usize])| {
+        (place[1] <= 4_096 || place[0] >= 8_192).then_some(n as u64)
+    };
+    let readable: Vec<u64> = starts.windows(2).enumerate().filter_map(readable).collect();
+    let left: Vec<_> = readable.iter().map(|n| (Sequence(*n), entry(*n))).collect();
+    assert_eq!(entries, left, "what lies beside bad blocks is read");
+    assert_eq!(missing, 100 - left.len() as u64);
     assert_eq!(recovered.damage.missing, missing);
     assert_eq!(bench.disk.bytes(&path), bytes, "nothing was cut");
 }
@@ -194,7 +207,9 @@ fn a_missing_segment_is_reported_and_what_is_behind_it_delivered() {
     bench.disk.lose(&segments[0]);
     let (journal, recovered) = bench.open();
     assert!(recovered.damage.missing > missing);
-    check_unaltered(&read_all(&journal.reader(), &stream).0, "no front");
+    let (entries, missing) = read_all(&journal.reader(), &stream);
+    check_unaltered(&entries, "no front");
+    assert_eq!(entries.len() as u64 + missing, 2_000);
 }
 
 #[test]
@@ -247,4 +262,274 @@ fn garbage_in_any_file_never_keeps_the_journal_from_opening() {
         let (entries, _) = read_all(&reader, &stream);
         assert!(entries.len() >= 40 || !found.damage.is_clean() || !found.damage.torn.is_empty());
     }
+}
+
+fn flip(bench: &Bench, path: &Path, place: usize) {
+    let mut bytes = bench.disk.bytes(path);
+    bytes[place] ^= 1;
+    bench.disk.set_bytes(path, &bytes);
+}
+
+#[test]
+fn a_damaged_header_costs_no_entry_even_where_the_end_is_torn_or_unreadable() {
+    for unreadable in [false, true] {
+        let bench = Bench::new();
+        let (stream, path, bytes) = small_stream(&bench, 100);
+        let ends = record_ends(&bytes, 100);
+        flip(&bench, &path, 20);
+        let (from, whole) = if unreadable {
+            (8_192, ends.iter().filter(|end| **end <= 8_192).count())
+        } else {
+            (ends[98] + 9, 99)
+        };
+        if unreadable {
+            bench.disk.spoil(&path, from as u64, u64::MAX);
+        } else {
+            let mut torn = bench.disk.bytes(&path);
+            torn[from..].fill(0);
+            bench.disk.set_bytes(&path, &torn);
+        }
+        let (journal, recovered) = bench.open();
+        assert_eq!(recovered.damage.spots[0].kind, DamageKind::Header);
+        let (entries, missing) = read_all(&journal.reader(), &stream);
+        assert_eq!((entries, missing), (expected(0..whole as u64), 0));
+    }
+}
+
+#[test]
+fn a_segment_without_a_header_that_cannot_be_read_is_kept_and_not_taken_for_unused() {
+    let bench = Bench::new();
+    let (stream, path, mut bytes) = small_stream(&bench, 50);
+    let header = crate::segment::HEADER_BYTES;
+    bytes[..header].fill(0);
+    bench.disk.set_bytes(&path, &bytes);
+    bench.disk.spoil(&path, header as u64, u64::MAX);
+    let (journal, recovered) = bench.open();
+    assert!(!recovered.complete);
+    let [spot] = recovered.damage.spots.as_slice() else {
+        panic!("{:?}", recovered.damage);
+    };
+    assert_eq!((spot.kind, spot.missing), (DamageKind::Header, 0));
+    bench.disk.kill();
+    drop(journal);
+    assert_eq!(bench.disk.bytes(&path), bytes, "it stays as it was");
+    bench.disk.spoil(&path, 0, 0);
+    let (journal, _) = bench.open();
+    assert_eq!(read_all(&journal.reader(), &stream), (expected(0..50), 0));
+}
+
+#[test]
+fn what_another_version_wrote_is_counted_as_missing_and_said_to_be_unknown() {
+    let bench = Bench::new();
+    let (stream, path, mut bytes) = small_stream(&bench, 4);
+    let ends = record_ends(&bytes, 4);
+    let salt = crate::frame::salt_of(stream.epoch, stream.thread);
+    for n in [1, 2] {
+        let record = &mut bytes[ends[n - 1]..ends[n]];
+        let kind = crate::frame::Kind::Unknown;
+        crate::frame::finish(record, salt, kind, n as u64, Ticks(1), Ticks(1));
+    }
+    bench.disk.set_bytes(&path, &bytes);
+    let (journal, _) = bench.open();
+    let reader = journal.reader();
+    let range = reader.read(&stream, Sequence(0), 10, 1 << 20).unwrap();
+    let numbers: Vec<u64> = range
+        .entries
+        .iter()
+        .map(|(sequence, _)| sequence.0)
+        .collect();
+    assert_eq!((numbers, range.missing), (vec![0, 3], 2));
+    let unknown: Vec<_> = reader.damage().spots;
+    let places: Vec<_> = unknown
+        .iter()
+        .map(|spot| {
+            (
+                spot.offset as usize,
+                spot.bytes as usize,
+                spot.missing,
+                spot.kind,
+            )
+        })
+        .collect();
+    let place = |n: usize| (ends[n - 1], ends[n] - ends[n - 1], 1, DamageKind::Unknown);
+    assert_eq!(places, [place(1), place(2)]);
+}
+
+#[test]
+fn damage_beside_a_range_is_not_told_by_it_and_in_full_by_the_one_it_lies_in() {
+    for first in [3, 4] {
+        let bench = Bench::new();
+        let (journal, _) = bench.open();
+        let mut writer = journal.writer(0).unwrap();
+        for n in 0..8 {
+            append(&mut writer, &entry(n)).unwrap();
+        }
+        let path = bench.segments()[0].clone();
+        let ends = record_ends(&bench.disk.bytes(&path), 8);
+        flip(&bench, &path, ends[2] - 1);
+        let reader = journal.reader();
+        let read = |from, events| {
+            let range = reader.read(writer.stream(), Sequence(from), events, 1 << 20);
+            let range = range.unwrap();
+            (range.entries, range.missing)
+        };
+        assert_eq!(read(first, 10), (expected(first..8), 0));
+        assert!(reader.damage().is_clean(), "it lies before the range");
+        assert_eq!(read(0, 3).1, 1);
+        let [spot] = &reader.damage().spots[..] else {
+            panic!("{:?}", reader.damage());
+        };
+        assert_eq!(
+            (spot.offset, spot.bytes),
+            (ends[1] as u64, (ends[2] - ends[1]) as u64)
+        );
+        assert_eq!((spot.missing, spot.kind), (1, DamageKind::Record));
+    }
+}
+
+#[test]
+fn an_end_that_went_while_the_journal_runs_is_missing_and_no_damaged_record() {
+    let bench = Bench::new();
+    let (journal, _) = bench.open();
+    let mut writer = journal.writer(0).unwrap();
+    for n in 0..8 {
+        append(&mut writer, &entry(n)).unwrap();
+    }
+    let path = bench.segments()[0].clone();
+    let mut bytes = bench.disk.bytes(&path);
+    let ends = record_ends(&bytes, 8);
+    bytes[ends[4]..].fill(0);
+    bench.disk.set_bytes(&path, &bytes);
+    let reader = journal.reader();
+    assert_eq!(read_all(&reader, writer.stream()), (expected(0..5), 3));
+    let [spot] = &reader.damage().spots[..] else {
+        panic!("{:?}", reader.damage());
+    };
+    assert_eq!((spot.missing, spot.kind), (3, DamageKind::Missing));
+}
+
+#[test]
+fn what_lies_behind_the_end_of_a_stream_that_ended_is_neither_read_nor_kept() {
+    let longer = Bench::new();
+    let (_, _, bytes) = small_stream(&longer, 5);
+    let bench = Bench::new();
+    let (journal, _) = bench.open();
+    let mut writer = journal.writer(0).unwrap();
+    for n in 0..3 {
+        append(&mut writer, &entry(n)).unwrap();
+    }
+    let stream = writer.stream().clone();
+    drop(writer);
+    journal.close().unwrap();
+    let path = bench.segments()[0].clone();
+    // As if cutting it off had failed.
+    bench.disk.set_bytes(&path, &bytes);
+    let found = verify(&*bench.disk.mount(), Path::new(DIR)).unwrap();
+    assert!(found.damage.is_clean(), "{:?}", found.damage);
+    assert_eq!((found.streams[0].next.0, found.streams[0].records), (3, 3));
+    let (journal, recovered) = bench.open();
+    assert_eq!((recovered.entries.len(), recovered.complete), (3, true));
+    assert_eq!(read_all(&journal.reader(), &stream), (expected(0..3), 0));
+    let end = record_ends(&bytes, 3)[2];
+    assert_eq!(bench.disk.bytes(&path).len(), end, "cut off after all");
+}
+
+#[test]
+fn the_last_of_many_segments_is_cut_where_it_ends() {
+    let bench = Bench::new();
+    let (stream, ..) = small_stream(&bench, 900);
+    let written = |path: &&PathBuf| used(&bench.disk.bytes(path)) > 0;
+    let segments = bench.segments();
+    let last = segments.iter().rfind(written).unwrap();
+    assert_ne!(Some(last), segments.first());
+    let end = used(&bench.disk.bytes(last));
+    assert!(bench.disk.bytes(last).len() > end);
+    let (journal, _) = bench.open();
+    // The last byte of a record may be a zero.
+    assert!((end..end + 8).contains(&bench.disk.bytes(last).len()));
+    assert_eq!(read_all(&journal.reader(), &stream), (expected(0..900), 0));
+}
+
+#[test]
+fn a_stream_that_ended_and_whose_files_hold_nothing_is_missed_by_whoever_verifies() {
+    for unreadable in [false, true] {
+        let bench = Bench::new();
+        let (journal, _) = bench.open();
+        let mut writer = journal.writer(0).unwrap();
+        for n in 0..20 {
+            append(&mut writer, &entry(n)).unwrap();
+        }
+        drop(writer);
+        journal.close().unwrap();
+        let path = bench.segments()[0].clone();
+        if unreadable {
+            bench.disk.spoil(&path, 0, u64::MAX);
+        } else {
+            let bytes = vec![0; bench.disk.bytes(&path).len()];
+            bench.disk.set_bytes(&path, &bytes);
+        }
+        let found = verify(&*bench.disk.mount(), Path::new(DIR)).unwrap();
+        assert_eq!(found.damage.missing, 20, "{:?}", found.damage);
+        let [stream] = found.streams.as_slice() else {
+            panic!("{:?}", found.streams);
+        };
+        assert_eq!((stream.next.0, stream.totals.events_sum()), (20, 20));
+        if !unreadable {
+            assert_eq!(bench.open().1.damage.missing, 20, "told by a start too");
+        }
+    }
+}
+
+#[test]
+fn the_files_of_a_stream_that_ended_are_missed_when_they_are_gone() {
+    let bench = Bench::new();
+    let (journal, _) = bench.open();
+    let mut writer = journal.writer(0).unwrap();
+    for n in 0..20 {
+        append(&mut writer, &entry(n)).unwrap();
+    }
+    drop(writer);
+    journal.close().unwrap();
+    for path in bench.segments() {
+        bench.disk.lose(&path);
+    }
+    let (journal, recovered) = bench.open();
+    assert_eq!((recovered.damage.missing, recovered.complete), (20, false));
+    assert_eq!(journal.damage(), recovered.damage);
+    assert_eq!(journal.reader().totals()[0].totals.events_sum(), 20);
+}
+
+#[test]
+fn an_end_that_cannot_be_read_leaves_the_past_incomplete_unless_a_checkpoint_has_it() {
+    for covered in [false, true] {
+        let bench = Bench::new();
+        let (_, _, _) = small_stream(&bench, 900);
+        let written = |path: &&PathBuf| used(&bench.disk.bytes(path)) > 0;
+        let segments = bench.segments();
+        let last = segments.iter().rfind(written).unwrap();
+        if covered {
+            let (journal, _) = bench.open();
+            bench.checkpoint(&journal, 0).unwrap();
+            bench.disk.kill();
+        }
+        bench.disk.spoil(last, 0, u64::MAX);
+        let (_journal, recovered) = bench.open();
+        assert!(!recovered.damage.is_clean());
+        assert_eq!(recovered.complete, covered);
+    }
+}
+
+#[test]
+fn a_segment_of_which_the_header_alone_can_be_read_stays() {
+    let bench = Bench::new();
+    let (stream, path, bytes) = small_stream(&bench, 50);
+    bench.disk.spoil(&path, 512, u64::MAX);
+    let (journal, recovered) = bench.open();
+    assert!(!recovered.damage.is_clean());
+    bench.disk.kill();
+    drop(journal);
+    assert_eq!(bench.disk.bytes(&path), bytes, "it stays as it was");
+    bench.disk.spoil(&path, 0, 0);
+    let (journal, _) = bench.open();
+    assert_eq!(read_all(&journal.reader(), &stream), (expected(0..50), 0));
 }

@@ -418,3 +418,115 @@ fn a_record_held_up_between_its_tick_and_its_append_is_not_older_than_a_sync_wit
         "a power cut would take what is older than the span that is told"
     );
 }
+
+#[test]
+fn a_repair_that_is_cut_off_anywhere_leaves_every_entry_once() {
+    let mut cut_off = 0;
+    for n in 2..40 {
+        let bench = Bench::new();
+        let (journal, _) = bench.open();
+        let mut writer = journal.writer(0).unwrap();
+        for n in 0..900 {
+            if n == 100 {
+                journal.sync();
+            }
+            append(&mut writer, &entry(n)).unwrap();
+        }
+        let stream = writer.stream().clone();
+        let life = bench.disk.lives();
+        bench.disk.fault_at(1, Fault::Io);
+        bench.disk.fault_at(n, Fault::Kill);
+        journal.sync();
+        cut_off += u64::from(bench.disk.lives() > life);
+        bench.disk.clear_faults();
+        bench.disk.kill();
+        drop((writer, journal));
+        let (journal, recovered) = bench.open();
+        assert!(recovered.damage.is_clean(), "{n}: {:?}", recovered.damage);
+        assert_eq!(recovered.entries.len(), 900, "cut off at {n}");
+        let reader = journal.reader();
+        assert_eq!(read_all(&reader, &stream), (expected(0..900), 0), "{n}");
+        assert_eq!(reader.totals()[0].totals.events_sum(), 900, "{n}");
+    }
+    assert!(cut_off > 5, "{cut_off}");
+}
+
+#[test]
+fn a_repair_that_fails_anywhere_and_is_tried_again_leaves_every_entry_once() {
+    for n in 2..40 {
+        let bench = Bench::new();
+        let (journal, _) = bench.open();
+        let mut writer = journal.writer(0).unwrap();
+        for n in 0..900 {
+            if n == 100 {
+                journal.sync();
+            }
+            append(&mut writer, &entry(n)).unwrap();
+        }
+        let stream = writer.stream().clone();
+        bench.disk.fault_at(1, Fault::Io);
+        // The removal of what was written in vain fails too.
+        bench.disk.fault_at(n, Fault::Io);
+        bench.disk.fault_at(n + 1, Fault::Io);
+        bench.disk.fault_at(n + 2, Fault::Io);
+        journal.sync();
+        bench.disk.clear_faults();
+        journal.sync();
+        append(&mut writer, &entry(900)).unwrap();
+        assert_eq!(synced(&writer, 901), 900, "failed at {n}");
+        bench.disk.cut_power(PowerCut::LoseAll);
+        drop((writer, journal));
+        let (journal, recovered) = bench.open();
+        assert!(recovered.damage.is_clean(), "{n}: {:?}", recovered.damage);
+        assert_eq!(recovered.entries.len(), 900, "failed at {n}");
+        let reader = journal.reader();
+        assert_eq!(read_all(&reader, &stream), (expected(0..900), 0), "{n}");
+        assert_eq!(reader.totals()[0].totals.events_sum(), 900, "{n}");
+    }
+}
+
+#[test]
+fn a_header_that_cannot_be_written_costs_no_entry_while_another_segment_can_be_had() {
+    let bench = Bench::new();
+    let (journal, _) = bench.open();
+    let mut writer = journal.writer(0).unwrap();
+    journal.sync();
+    bench.disk.fault_at(1, Fault::Io);
+    append(&mut writer, &entry(0)).unwrap();
+    assert_eq!(
+        read_all(&journal.reader(), writer.stream()),
+        (expected(0..1), 0)
+    );
+}
+
+#[test]
+fn bytes_that_a_running_sync_covers_count_as_unsynced_beside_those_that_wait() {
+    let bench = Bench::new();
+    let (journal, _) = bench.open();
+    let mut writer = journal.writer(0).unwrap();
+    append(&mut writer, &entry(0)).unwrap();
+    let one = journal.status().unsynced_bytes;
+    {
+        // As while a sync runs.
+        let mut inner = crate::shared::lock(&journal.shared.live[0].inner);
+        inner.syncing.bytes = vec![0; 1_000];
+    }
+    assert_eq!(journal.status().unsynced_bytes, one + 1_000);
+    crate::shared::lock(&journal.shared.live[0].inner)
+        .syncing
+        .bytes
+        .clear();
+}
+
+#[test]
+fn an_entry_that_comes_between_the_last_sync_and_the_end_is_not_said_to_be_on_disk() {
+    let bench = Bench::new();
+    let (journal, _) = bench.try_open(2).unwrap();
+    let mut writer = journal.writer(0).unwrap();
+    append(&mut writer, &entry(0)).unwrap();
+    journal.sync();
+    append(&mut writer, &entry(1)).unwrap();
+    let whole = [0, 1].map(|n: usize| journal.shared.live[n].seal(&journal.shared));
+    assert_eq!(whole, [false, true]);
+    assert!(journal.shared.live[0].stream.sealed.get().is_none());
+}

@@ -283,6 +283,18 @@ fn a_name_that_changed_in_its_file_is_not_believed() {
 }
 
 #[test]
+fn a_name_whose_file_cannot_be_read_is_told_as_damage_and_one_never_written_is_not() {
+    let bench = Bench::new();
+    let (journal, first) = bench.open();
+    assert!(first.damage.is_clean());
+    journal.close().unwrap();
+    bench.disk.spoil(&bench.file("node"), 0, u64::MAX);
+    let (_journal, recovered) = bench.open();
+    assert_eq!(recovered.node, first.node);
+    assert_eq!(recovered.damage.spots[0].file, "node");
+}
+
+#[test]
 fn vector_25639_written_crashed_and_flushed_is_what_the_model_says() {
     for seed in 0..100 {
         let bench = Bench::new();
@@ -443,4 +455,71 @@ fn vector_25525_reading_confirms_nothing() {
         assert!(!journal.purge());
         assert_eq!(reader.streams()[0].shipped, Sequence(0));
     }
+}
+
+#[test]
+fn a_segment_that_alone_cannot_be_deleted_goes_later_and_is_counted_until_then() {
+    let mut later = 0;
+    for n in 1..30 {
+        let mut bench = Bench::new();
+        bench.options.segment_bytes = 16 * 1024;
+        bench.options.keep_us = 0;
+        let (journal, _) = bench.open();
+        let mut writer = journal.writer(0).unwrap();
+        for n in 0..300 {
+            append(&mut writer, &entry(n)).unwrap();
+        }
+        journal.reader().shipped(writer.stream(), Sequence(300));
+        bench.checkpoint(&journal, 300).unwrap();
+        bench.checkpoint(&journal, 300).unwrap();
+        let small: u64 = ["checkpoint-a", "checkpoint-b"]
+            .map(|name| bench.disk.bytes(&bench.file(name)).len() as u64)
+            .iter()
+            .sum();
+        let held = || -> u64 {
+            let segments = bench.segments();
+            let sizes = segments.iter().map(|p| bench.disk.bytes(p).len() as u64);
+            sizes.sum::<u64>() + small
+        };
+        bench.disk.fault_at(n, Fault::Io);
+        journal.purge();
+        bench.disk.clear_faults();
+        let between = bench.segments().len();
+        assert_eq!(journal.status().disk_bytes, held(), "failed at {n}");
+        journal.purge();
+        assert!(bench.segments().len() <= 3, "failed at {n}");
+        assert_eq!(journal.status().disk_bytes, held(), "failed at {n}");
+        later += u64::from(between > bench.segments().len());
+    }
+    assert!(later > 1, "some could not be deleted at first");
+}
+
+#[test]
+fn segments_that_come_ready_out_of_order_are_used_in_order() {
+    let bench = Bench::new();
+    let (journal, _) = bench.open();
+    let (shared, live) = (&journal.shared, &journal.shared.live[0]);
+    let take = || {
+        let index = crate::shared::lock(&live.inner).take_index();
+        live.allocate(shared, index, 0).unwrap()
+    };
+    let spares = [take(), take(), take()];
+    for spare in spares.into_iter().rev() {
+        live.keep_spare(shared, spare);
+    }
+    let inner = crate::shared::lock(&live.inner);
+    let held: Vec<u64> = inner.spares.iter().map(|spare| spare.name.index).collect();
+    assert!(held.len() >= 3 && held.is_sorted(), "{held:?}");
+}
+
+#[test]
+fn a_stream_s_name_is_in_its_segments_where_every_small_file_is_gone() {
+    let bench = Bench::new();
+    let stream = killed(&bench, 5, 0);
+    // Nothing else says it.
+    for file in ["ledger-a", "ledger-b", "state-a", "state-b", "node"] {
+        bench.disk.lose(&bench.file(file));
+    }
+    let (journal, _) = bench.open();
+    assert_eq!(read_all(&journal.reader(), &stream), (expected(0..5), 0));
 }

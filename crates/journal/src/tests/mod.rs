@@ -12,6 +12,7 @@ mod known;
 mod model;
 mod real;
 mod retention;
+mod scanned;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

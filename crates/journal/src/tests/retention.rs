@@ -93,6 +93,9 @@ fn young_segments_stay_until_the_disk_is_needed() {
     let first = reader.streams()[0].first;
     assert!(first > Sequence(0) && first.0 < n / 2, "{first:?}");
     assert_eq!(read_all(&reader, &stream).0, expected(first.0..n + 1));
+    let segments = bench.segments();
+    let held: usize = segments.iter().map(|p| bench.disk.bytes(p).len()).sum();
+    assert!(journal.status().disk_bytes >= held as u64);
 }
 
 #[test]
@@ -125,6 +128,8 @@ fn totals_outlive_streams_and_all_starts() {
     let mut all = found.retired;
     found.streams.iter().for_each(|s| all.merge(&s.totals));
     assert_eq!(all.events_sum(), expected_events);
+    let found = verify(&*bench.disk.mount(), Path::new(DIR)).unwrap();
+    assert!(found.damage.is_clean(), "{:?}", found.damage);
 }
 
 #[test]
@@ -165,6 +170,7 @@ fn looking_in_beside_a_running_journal_shows_where_it_stands() {
         let [stream] = found.streams.as_slice() else {
             panic!("{:?}", found.streams);
         };
+        assert_eq!(stream.node, recovered.node.as_str());
         assert_eq!(stream.next, Sequence(700));
         assert_eq!(stream.totals, sum(&journal.reader()));
         assert_eq!(stream.totals.events_sum(), 700);
@@ -218,4 +224,94 @@ fn what_is_gone_without_the_ledger_knowing_is_missed_to_the_entry() {
     assert_eq!(spot.kind, crate::DamageKind::Missing);
     assert_eq!(after.streams[0].records, 2_000 - kept_from.0 - spot.missing);
     assert!(spot.missing > 0);
+    bench.disk.kill();
+    drop((writer, journal, reader));
+    assert_eq!(bench.open().1.damage.missing, spot.missing);
+}
+
+#[test]
+fn a_segment_that_is_gone_already_gives_its_bytes_back_when_it_may_go() {
+    let mut bench = Bench::new();
+    bench.options.keep_us = 0;
+    let (journal, _) = bench.open();
+    let mut writer = journal.writer(0).unwrap();
+    fill(&mut writer, 0..900);
+    journal.reader().shipped(writer.stream(), Sequence(900));
+    for _ in 0..2 {
+        bench.checkpoint(&journal, 900).unwrap();
+    }
+    bench.disk.lose(&bench.segments()[0]);
+    assert!(journal.purge());
+    let mut files = bench.segments();
+    files.extend(["checkpoint-a", "checkpoint-b"].map(|name| bench.file(name)));
+    let held: usize = files.iter().map(|p| bench.disk.bytes(p).len()).sum();
+    assert_eq!(journal.status().disk_bytes, held as u64);
+}
+
+#[test]
+fn what_deleted_streams_summed_up_to_is_told_by_everyone_and_outlives_starts() {
+    let bench = Bench::new();
+    let mut retired = OutcomeTotals::default();
+    retired.add(tollgate_model::Outcome::Denied, 5);
+    let (journal, _) = bench.open();
+    let told = |reader: &Reader| {
+        let mut totals = reader.totals().into_iter();
+        totals
+            .find(|stream| stream.id.is_none())
+            .map(|stream| stream.totals)
+    };
+    assert_eq!(told(&journal.reader()), None);
+    {
+        let mut ledger = crate::shared::lock(&journal.shared.ledger);
+        ledger.retired_streams = 1;
+        ledger.retired = retired;
+    }
+    assert_eq!(told(&journal.reader()), Some(retired));
+    journal.close().unwrap();
+    let filesystem = bench.disk.mount();
+    let folder = crate::Folder::open(filesystem, Path::new(DIR))
+        .unwrap()
+        .unwrap();
+    let seen = folder.totals().unwrap();
+    assert!(
+        seen.iter()
+            .any(|stream| stream.id.is_none() && stream.totals == retired)
+    );
+    assert_eq!(told(&bench.open().0.reader()), Some(retired));
+}
+
+#[test]
+fn streams_that_never_held_an_entry_are_forgotten_with_the_life_they_were_of() {
+    let bench = Bench::new();
+    for life in 0..3 {
+        let (journal, recovered) = bench.try_open(2).unwrap();
+        let totals = journal.reader().totals();
+        let older = totals.iter().filter_map(|stream| {
+            let id = stream.id.as_ref().filter(|id| id.epoch < recovered.epoch);
+            id.map(|_| stream.next)
+        });
+        assert_eq!(older.collect::<Vec<_>>(), vec![Sequence(1); life]);
+        let mut writer = journal.writer(0).unwrap();
+        fill(&mut writer, 0..1);
+        bench.disk.kill();
+    }
+}
+
+#[test]
+fn whoever_reads_on_opens_nothing_again() {
+    let bench = Bench::new();
+    let (journal, _) = bench.open();
+    let mut writer = journal.writer(0).unwrap();
+    let stream = writer.stream().clone();
+    fill(&mut writer, 0..100);
+    let reader = journal.reader();
+    assert_eq!(read_all(&reader, &stream).0, expected(0..100));
+    fill(&mut writer, 100..101);
+    let cost = |reader: &Reader| {
+        let before = bench.disk.operations();
+        let range = reader.read(&stream, Sequence(100), 1_000, 1 << 20);
+        assert_eq!(range.unwrap().entries, expected(100..101));
+        bench.disk.operations() - before
+    };
+    assert_eq!((cost(&reader), cost(&journal.reader())), (1, 2));
 }

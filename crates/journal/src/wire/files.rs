@@ -266,11 +266,7 @@ impl CheckpointFile {
             shards: shards.iter().map(write_shard).collect(),
             unfinished,
             positions,
-            closed_before: shards
-                .iter()
-                .map(|shard| shard.closed_before.0)
-                .max()
-                .filter(|at| *at > i64::MIN),
+            closed_before: shards.iter().map(|shard| shard.closed_before.0).max(),
             counters_version: COUNTERS_VERSION,
         }
     }
