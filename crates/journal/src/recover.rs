@@ -71,6 +71,7 @@ pub(crate) fn recover(fs: &dyn Filesystem, dir: &Path) -> io::Result<Recovery> {
     let mut recovery = read_small_files(fs, dir);
     let segments = list_segments(fs, dir)?;
     recovery.fresh &= segments.is_empty();
+    recovery.read_checkpoint_progress();
     for ((epoch, thread), files) in segments {
         recovery.epoch_seen = recovery.epoch_seen.max(epoch);
         recovery.stream(fs, epoch, thread, files);
@@ -119,6 +120,15 @@ impl Recovery {
     pub(crate) fn unsynced(&self) -> impl Iterator<Item = &Path> {
         let later = |(_, until): &&(PathBuf, u64)| *until >= self.synced_at;
         self.written.iter().filter(later).map(|(path, _)| &**path)
+    }
+
+    /// Without a checkpoint everything must be there from the beginning: streams too of which
+    /// nothing is listed any more.
+    fn read_checkpoint_progress(&mut self) {
+        let deleted = self.known.values().any(|stream| stream.kept_from > 0);
+        if self.checkpoint.is_none() && (deleted || self.ledger.retired_streams > 0) {
+            self.complete = false;
+        }
     }
 
     fn replay_from(&self, epoch: u64, thread: u16) -> Option<u64> {
