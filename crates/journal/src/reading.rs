@@ -173,6 +173,8 @@ fn read_piece(
     };
     let must = if last { ask.known_next } else { piece.upper };
     if reading.next < must || scan.is_none() {
+        // It ends before what a checkpoint had waited for: nobody knows how far it went.
+        reading.whole &= !(last && ask.open_ended && ask.replay_from.is_some());
         lose(
             reading,
             ask,

@@ -346,7 +346,8 @@ impl Recovery {
                 false => known.kept_from.max(self.checkpointed(known.epoch, thread)),
             };
             // Of a stream that was being written when last heard of, nobody knows how far it went.
-            let gone = !known.sealed && reached > 0;
+            // A later life's checkpoint holds what that one made of the loss.
+            let gone = !known.sealed && reached > 0 && replay_from.is_some();
             self.complete &= !gone && replay_from.is_none_or(|from| from >= reached);
             let deleted = known.sealed && self.ledger_unsure;
             if gone || reached > known.kept_from && !deleted {

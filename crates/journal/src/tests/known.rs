@@ -203,8 +203,41 @@ fn a_stream_whose_files_are_all_gone_is_missed() {
         .segments()
         .iter()
         .for_each(|path| bench.disk.lose(path));
-    let (_journal, recovered) = bench.open();
+    let (journal, recovered) = bench.open();
     assert_eq!((recovered.damage.missing, recovered.complete), (20, false));
+    bench.disk.kill();
+    drop((writer, journal));
+    let (journal, recovered) = bench.open();
+    assert!(!recovered.complete, "no checkpoint holds the loss yet");
+    bench.checkpoint(&journal, 0).unwrap();
+    for _ in 0..2 {
+        bench.disk.kill();
+        let (_journal, recovered) = bench.open();
+        assert!(recovered.complete, "the loss is not met again");
+    }
+}
+
+#[test]
+fn a_segment_that_ends_before_a_checkpoints_reach_leaves_the_past_incomplete() {
+    let bench = Bench::new();
+    let (journal, _) = bench.open();
+    let mut writer = journal.writer(0).unwrap();
+    for n in 0..20 {
+        append(&mut writer, &entry(n)).unwrap();
+    }
+    bench.checkpoint(&journal, 20).unwrap();
+    append(&mut writer, &entry(20)).unwrap();
+    bench.disk.kill();
+    drop((writer, journal));
+    let path = bench.segments().remove(0);
+    let bytes = bench.disk.bytes(&path);
+    bench.disk.set_bytes(&path, bytes.get(..1_500).unwrap());
+    let (_journal, recovered) = bench.open();
+    assert!(recovered.damage.missing > 0, "{:?}", recovered.damage);
+    assert!(
+        !recovered.complete,
+        "entries after the checkpoint may be gone too"
+    );
 }
 
 #[test]
