@@ -111,3 +111,36 @@ impl LostCounters {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tollgate_admission::{Length, LimitName};
+    use tollgate_model::{By, Per, Timestamp};
+
+    use super::*;
+
+    #[test]
+    fn a_lost_window_holds_calls_back_for_its_span_and_one_that_only_reports_never() {
+        let lost = LostCounters::new(Some(Ticks(1_000_000)));
+        let window = |max| Applicable {
+            counter: CounterId(1),
+            name: LimitName {
+                length: Length::Window(Per::Minute),
+                by: By::Key,
+                on_route: false,
+            },
+            rule: Rule::Window {
+                per: Per::Minute,
+                max,
+                shadow_max: Some(5),
+            },
+        };
+        let after = |us: u64| Now {
+            wall: Timestamp(0),
+            ticks: Ticks(1_000_000 + us),
+        };
+        assert!(lost.holds_back(&[window(Some(5))], after(61_000_000)));
+        assert!(!lost.holds_back(&[window(Some(5))], after(61_000_001)));
+        assert!(!lost.holds_back(&[window(None)], after(1)));
+    }
+}
