@@ -93,6 +93,9 @@ impl Gateway {
         } = begun;
         node.metrics.register(registry);
         node.metrics.show_start(&recovered, &finished);
+        if let Some(lost_at) = node.lost.lost_at() {
+            node.metrics.show_loss(lost_at, node.clock.now());
+        }
         let wanted = node.options.listen;
         let listener = listen(wanted).map_err(|source| StartError::Listen {
             address: wanted,

@@ -97,6 +97,11 @@ impl LostCounters {
             .is_ok()
     }
 
+    /// When the counters of an earlier life were lost, if they were.
+    pub(crate) fn lost_at(&self) -> Option<Ticks> {
+        self.lost.as_ref().map(|lost| lost.at)
+    }
+
     /// Whether quotas wait for what the platform knows.
     pub(crate) fn awaits_quotas(&self) -> bool {
         self.lost

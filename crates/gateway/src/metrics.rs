@@ -12,7 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tollgate_counters::Totals;
 use tollgate_journal::{DamageReport, JournalStatus, Recovered};
-use tollgate_model::{ApiId, DenialCode};
+use tollgate_model::{ApiId, DenialCode, Now, Ticks};
 
 use crate::recover::Finished;
 
@@ -81,6 +81,9 @@ pub(crate) struct Metrics {
     journal_max_bytes: Gauge,
     /// Length of the time before this start from which a power cut may have taken entries.
     journal_lost_span_seconds: Gauge<f64, AtomicU64>,
+    /// When counters were lost (seconds since 1970), 0 where they never were: windows whose span
+    /// has not passed since count as full.
+    counters_lost_timestamp_seconds: Gauge,
     /// 1 while it has no room.
     pub(crate) journal_full: Gauge,
     /// Units of quotas that count without a record.
@@ -158,6 +161,13 @@ impl Metrics {
             .lost_span
             .map_or(0, |span| span.to.since(span.from));
         self.journal_lost_span_seconds.set(span_us as f64 / 1e6);
+    }
+
+    /// Shows that counters were lost, and when.
+    pub(crate) fn show_loss(&self, lost_at: Ticks, now: Now) {
+        let ago_us = i64::try_from(now.ticks.since(lost_at)).unwrap_or(i64::MAX);
+        let at_us = now.wall.0.saturating_sub(ago_us);
+        self.counters_lost_timestamp_seconds.set(at_us / 1_000_000);
     }
 
     /// Shows how the journal and the counters are doing.
@@ -241,7 +251,7 @@ impl Metrics {
         ]
     }
 
-    fn gauges(&self) -> [(&'static str, &'static str, &Gauge); 16] {
+    fn gauges(&self) -> [(&'static str, &'static str, &Gauge); 17] {
         [
             ("connections", "open connections", &self.connections),
             ("in_flight", "requests being served", &self.in_flight),
@@ -259,6 +269,11 @@ impl Metrics {
                 "unfinished",
                 "broken-off exchanges that wait for room to be recorded",
                 &self.unfinished,
+            ),
+            (
+                "counters_lost_timestamp_seconds",
+                "when counters were lost, 0 where never; windows count as full for their span",
+                &self.counters_lost_timestamp_seconds,
             ),
             ("journal_bytes", "journal on disk", &self.journal_bytes),
             (

@@ -34,7 +34,6 @@ pub(crate) fn begin(
     journal: Journal,
     recovered: &mut Recovered,
 ) -> Result<Begun, StartError> {
-    clock.raise_to(recovered.last_tick);
     if !recovered.clean && !recovered.fresh {
         tracing::warn!(
             interrupted = recovered.unfinished.len(),

@@ -156,8 +156,9 @@ impl Shared {
         let mut covers = self.covers.write().unwrap_or_else(PoisonError::into_inner);
         covers.insert(0, Cover::of(&file));
         covers.truncate(2);
-        drop(covers);
+        drop((covers, twin));
         self.forget_lost_span();
+        self.tell_shipped();
         Ok(())
     }
 }

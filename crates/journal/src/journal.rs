@@ -214,6 +214,7 @@ impl Shared {
             clean,
             last_tick: self.synced_at().0,
             lost_from,
+            ticks_at_boot: self.clock.ticks_at_boot().map(|ticks| ticks.0),
         };
         let bytes = state.encode_to_vec();
         lock(&self.state).store(&*self.fs, &self.options.dir, &bytes)

@@ -37,10 +37,13 @@ pub(crate) fn open(
         .map_err(JournalError::io("lock", dir.join("lock")))?
         .ok_or_else(|| JournalError::InUse(dir.clone()))?;
     let mut recovery = recover(&*fs, &dir).map_err(JournalError::io("list", &dir))?;
+    let boot_id = fs.boot_id().unwrap_or_default();
+    go_on_with_ticks(&*clock, &recovery, &boot_id);
     let now = clock.now();
     let node = settle_node(&*fs, &dir, node_name, &recovery, now.wall, ids)?;
-    let epoch = next_epoch(&recovery, now.wall);
-    let boot_id = fs.boot_id().unwrap_or_default();
+    let marks = options.platform_marks.as_deref();
+    let platform_epoch = marks.map_or(0, |marks| recovery.compare(&node, marks));
+    let epoch = next_epoch(&recovery, now.wall).max(platform_epoch + 1);
     make_durable(&*fs, &dir, recovery.unsynced())?;
     let recovered = tell(&mut recovery, &options, &node, epoch, now, &boot_id);
     let lost_from = recovered.lost_span.map(|span| span.from.0.unsigned_abs());
@@ -52,6 +55,7 @@ pub(crate) fn open(
         clean: false,
         last_tick: recovered.last_tick.0.max(now.ticks.0),
         lost_from,
+        ticks_at_boot: clock.ticks_at_boot().map(|ticks| ticks.0),
     };
     let stored = recovery.state.store(&*fs, &dir, &state.encode_to_vec());
     stored.map_err(JournalError::io("write the new epoch in", &dir))?;
@@ -74,6 +78,17 @@ pub(crate) fn open(
         live.replenish(&shared, true);
     }
     Ok((shared, recovered))
+}
+
+/// Within one run of the machine ticks go on where they were, and never below what was written
+/// down.
+fn go_on_with_ticks(clock: &dyn Clock, recovery: &Recovery, boot_id: &str) {
+    let same_boot = |state: &&State| !boot_id.is_empty() && state.boot_id == boot_id;
+    let previous = recovery.previous.as_ref().filter(same_boot);
+    if let Some(ticks) = previous.and_then(|state| state.ticks_at_boot) {
+        clock.continue_boot(Ticks(ticks));
+    }
+    clock.raise_to(Ticks(recovery.last_tick));
 }
 
 /// The name given, else the one kept, else a new one.
@@ -184,8 +199,8 @@ fn tell(
     let lost_from = power_cut.then_some(recovery.synced_at);
     let lost_span = lost_from.into_iter().chain(untold).min();
     let lost_span = lost_span.map(|from| LostSpan {
-        // Ticks run on wall time's scale.
-        from: Timestamp(i64::try_from(from).unwrap_or(i64::MAX)),
+        // Ticks run on wall time's scale, but where the wall clock was set.
+        from: Timestamp(i64::try_from(from).unwrap_or(i64::MAX)).min(now.wall),
         to: now.wall,
     });
     if let Some(span) = lost_span {

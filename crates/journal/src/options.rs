@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use tollgate_model::{Sequence, StreamId};
+
 use crate::JournalError;
 
 /// What an answer waits for before its last byte leaves.
@@ -39,6 +41,9 @@ pub struct JournalOptions {
     pub keep_us: u64,
     /// How often a sync starts, in microseconds; in `Durable` also whenever one is waited for.
     pub sync_every_us: u64,
+    /// How far the platform says that it has taken in each stream: a folder that knows less is not
+    /// the one that was used last. `None` where nobody asked.
+    pub platform_marks: Option<Vec<(StreamId, Sequence)>>,
 }
 
 impl JournalOptions {
@@ -53,6 +58,7 @@ impl JournalOptions {
             unsynced_bytes_max: 32 << 20,
             keep_us: 24 * 3_600 * 1_000_000,
             sync_every_us: 50_000,
+            platform_marks: None,
         }
     }
 

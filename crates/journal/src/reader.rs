@@ -81,6 +81,12 @@ impl Reader {
         Self { shared, ranges }
     }
 
+    /// This life: the epoch of the streams that are being written.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.shared.epoch
+    }
+
     /// Every stream with entries that are kept, and the live ones; oldest epoch first.
     #[must_use]
     pub fn streams(&self) -> Vec<StreamInfo> {

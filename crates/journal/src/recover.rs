@@ -25,6 +25,7 @@ use crate::twin::Twin;
 use crate::wire::{CheckpointFile, LedgerStream, State, TotalsMessage, digest_event};
 use crate::{Checkpoint, OutcomeTotals, RecoveredEntry};
 
+mod platform;
 mod small;
 
 use small::read_small_files;

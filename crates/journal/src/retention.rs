@@ -29,6 +29,8 @@ pub(crate) struct LedgerKeeper {
     pub gone: VecDeque<LedgerStream>,
     pub retired: OutcomeTotals,
     pub retired_streams: u64,
+    /// What all streams had shipped when the file was written last.
+    pub shipped_told: u64,
 }
 
 impl LedgerKeeper {
@@ -77,6 +79,24 @@ impl Shared {
         let file = ledger.file(&self.all_streams());
         let bytes = file.encode_to_vec();
         ledger.twin.store(&*self.fs, &self.options.dir, &bytes)
+    }
+
+    /// Writes down what the platform has confirmed, so that the next start notices where it has
+    /// forgotten some of it.
+    pub(crate) fn tell_shipped(&self) {
+        let shipped = self
+            .all_streams()
+            .into_iter()
+            .map(|stream| stream.shipped());
+        let shipped = shipped.sum();
+        let mut ledger = lock(&self.ledger);
+        if ledger.shipped_told == shipped {
+            return;
+        }
+        match self.store_ledger(&mut ledger) {
+            Ok(()) => ledger.shipped_told = shipped,
+            Err(error) => tracing::warn!(%error, "cannot write the journal's ledger"),
+        }
     }
 
     /// Deletes what may go. With `wanted` bytes: oldest first until so many are free, whatever
@@ -197,6 +217,7 @@ mod tests {
             gone: VecDeque::new(),
             retired: OutcomeTotals::default(),
             retired_streams: 0,
+            shipped_told: 0,
         };
         let most = GONE_MAX as u64;
         for epoch in 0..most + 2 {

@@ -1,19 +1,24 @@
 //! The system's clock.
 //!
-//! Wall time is read anew each time and may step. Ticks begin at wall time (or at the last tick an
-//! earlier process wrote down, if that is later) and then follow the monotonic clock, so that a
-//! stepped wall clock never opens or closes a rate window early.
+//! Wall time is read anew each time and may step. Ticks follow the monotonic clock, so that a
+//! stepped wall clock never opens or closes a rate window early. They begin at wall time; where an
+//! earlier process of the same run of the machine wrote down what ticks were when the machine was
+//! started, they go on from there by the machine's uptime, so that a wall clock that was set while
+//! no process ran moves no window either; and never below the last tick that was written down.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use rustix::time::{ClockId, clock_gettime};
 use tollgate_model::{Clock, Now, Ticks, Timestamp};
 
 /// Wall time and monotonic ticks of this machine.
 #[derive(Debug)]
 pub struct SystemClock {
     started: Instant,
-    /// Ticks at `started`, in microseconds; only ever raised.
+    /// How long the machine had been up at `started`, in microseconds, sleep included.
+    uptime_us: u64,
+    /// Ticks at `started`, in microseconds.
     base_us: AtomicU64,
 }
 
@@ -27,16 +32,17 @@ impl SystemClock {
     /// A clock whose ticks begin at wall time.
     #[must_use]
     pub fn new() -> Self {
-        Self::starting_at(Ticks(0))
+        Self::read(wall())
     }
 
-    /// A clock whose ticks begin at wall time, but never below `last_known`.
-    #[must_use]
-    pub fn starting_at(last_known: Ticks) -> Self {
-        let wall_us = u64::try_from(wall().0).unwrap_or(0);
+    fn read(wall: Timestamp) -> Self {
+        let uptime_us = uptime_us();
+        let wall_us = u64::try_from(wall.0).unwrap_or(0);
         Self {
             started: monotonic(),
-            base_us: AtomicU64::new(wall_us.max(last_known.0)),
+            uptime_us,
+            // Not below uptime: the machine was started at tick 0 at the earliest.
+            base_us: AtomicU64::new(wall_us.max(uptime_us)),
         }
     }
 
@@ -50,6 +56,16 @@ impl Clock for SystemClock {
     fn raise_to(&self, tick: Ticks) {
         let needed = tick.0.saturating_sub(self.elapsed_us());
         self.base_us.fetch_max(needed, Ordering::AcqRel);
+    }
+
+    fn ticks_at_boot(&self) -> Option<Ticks> {
+        let base_us = self.base_us.load(Ordering::Acquire);
+        Some(Ticks(base_us.saturating_sub(self.uptime_us)))
+    }
+
+    fn continue_boot(&self, ticks_at_boot: Ticks) {
+        let base_us = ticks_at_boot.0.saturating_add(self.uptime_us);
+        self.base_us.store(base_us, Ordering::Release);
     }
 
     fn now(&self) -> Now {
@@ -81,9 +97,18 @@ fn wall() -> Timestamp {
     Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
+fn uptime_us() -> u64 {
+    let up = clock_gettime(ClockId::Boottime);
+    let seconds = u64::try_from(up.tv_sec).unwrap_or(0);
+    let nanoseconds = u64::try_from(up.tv_nsec).unwrap_or(0);
+    seconds * 1_000_000 + nanoseconds / 1_000
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const DAY_US: u64 = 86_400_000_000;
 
     #[test]
     fn ticks_begin_at_wall_time() {
@@ -95,14 +120,27 @@ mod tests {
     #[test]
     fn ticks_never_begin_below_what_was_written_down() {
         let hour_us = 3_600_000_000;
-        let written = SystemClock::new().now().ticks.plus_us(hour_us);
-        assert!(SystemClock::starting_at(written).now().ticks >= written);
-
         let clock = SystemClock::new();
+        let written = clock.now().ticks.plus_us(hour_us);
         clock.raise_to(written);
         let raised = clock.now().ticks;
         assert!(raised >= written);
         clock.raise_to(Ticks(1));
         assert!(clock.now().ticks >= raised);
+    }
+
+    #[test]
+    fn a_wall_clock_set_while_nothing_ran_moves_no_tick_within_a_run_of_the_machine() {
+        let first = SystemClock::new();
+        first.raise_to(first.now().ticks.plus_us(7));
+        let at_boot = first.ticks_at_boot().unwrap();
+        let earlier = first.now();
+        for wall_us in [0, earlier.ticks.0 - DAY_US, earlier.ticks.0 + DAY_US] {
+            let next = SystemClock::read(Timestamp(i64::try_from(wall_us).unwrap()));
+            next.continue_boot(at_boot);
+            let passed_us = next.now().ticks.0.checked_sub(earlier.ticks.0);
+            assert!(passed_us.is_some_and(|us| us < 60_000_000), "{passed_us:?}");
+            assert_eq!(next.ticks_at_boot(), Some(at_boot));
+        }
     }
 }

@@ -98,6 +98,10 @@ impl BatchSource for LocalJournal {
         self.node.clone()
     }
 
+    fn epoch(&self) -> u64 {
+        self.reader.epoch()
+    }
+
     fn streams(&self) -> Result<Vec<StreamEnd>, SourceError> {
         Ok(self.ends())
     }

@@ -19,6 +19,17 @@ pub trait Clock: Send + Sync {
     /// Lets no later reading have a smaller tick: called once with the last tick that an earlier
     /// process wrote down, before windows are restored. A clock that is set by hand may ignore it.
     fn raise_to(&self, _tick: Ticks) {}
+
+    /// What ticks were, or would have been, when the machine was started: what ties an earlier
+    /// process's ticks to this one's, whatever became of the wall clock in between. `None` where
+    /// the time is not a machine's.
+    fn ticks_at_boot(&self) -> Option<Ticks> {
+        None
+    }
+
+    /// Goes on with the ticks of an earlier process in the same run of the machine, whose
+    /// [`Clock::ticks_at_boot`] this was: called at most once, before anybody asks for ticks.
+    fn continue_boot(&self, _ticks_at_boot: Ticks) {}
 }
 
 /// The source of ids and secrets.

@@ -1,7 +1,8 @@
 //! Time of the simulated machine.
 //!
-//! Follows what the system's clock does: ticks begin at wall time when a process starts, are never
-//! stepped, and are raised to what was written down; wall time can be set, and can stand still.
+//! Follows what the system's clock does: ticks begin at wall time when a process starts, go on by
+//! uptime where the machine was not started anew, are never stepped, and are raised to what was
+//! written down; wall time can be set, and can stand still.
 
 use parking_lot::Mutex;
 use tollgate_model::{Clock, Now, Ticks, Timestamp};
@@ -14,6 +15,9 @@ pub(crate) struct SimClock(Mutex<Hands>);
 struct Hands {
     wall_us: i64,
     ticks_us: u64,
+    /// Since the machine was started.
+    uptime_us: u64,
+    boots: u64,
     /// The wall clock stands.
     frozen: bool,
 }
@@ -23,6 +27,8 @@ impl SimClock {
         Self(Mutex::new(Hands {
             wall_us: wall.0,
             ticks_us: u64::try_from(wall.0).unwrap_or(0),
+            uptime_us: 0,
+            boots: 0,
             frozen: false,
         }))
     }
@@ -30,6 +36,7 @@ impl SimClock {
     pub(crate) fn advance_us(&self, us: u64) {
         let mut hands = self.0.lock();
         hands.ticks_us = hands.ticks_us.saturating_add(us);
+        hands.uptime_us = hands.uptime_us.saturating_add(us);
         if !hands.frozen {
             hands.wall_us = hands.wall_us.saturating_add_unsigned(us);
         }
@@ -43,6 +50,18 @@ impl SimClock {
 
     pub(crate) fn freeze(&self, frozen: bool) {
         self.0.lock().frozen = frozen;
+    }
+
+    /// The machine starts.
+    pub(crate) fn reboot(&self) {
+        let mut hands = self.0.lock();
+        hands.uptime_us = 0;
+        hands.boots += 1;
+    }
+
+    /// How often the machine was started anew.
+    pub(crate) fn boots(&self) -> u64 {
+        self.0.lock().boots
     }
 
     /// A process starts: its ticks begin at wall time.
@@ -64,5 +83,15 @@ impl Clock for SimClock {
     fn raise_to(&self, tick: Ticks) {
         let mut hands = self.0.lock();
         hands.ticks_us = hands.ticks_us.max(tick.0);
+    }
+
+    fn ticks_at_boot(&self) -> Option<Ticks> {
+        let hands = self.0.lock();
+        Some(Ticks(hands.ticks_us.saturating_sub(hands.uptime_us)))
+    }
+
+    fn continue_boot(&self, ticks_at_boot: Ticks) {
+        let mut hands = self.0.lock();
+        hands.ticks_us = ticks_at_boot.0.saturating_add(hands.uptime_us);
     }
 }

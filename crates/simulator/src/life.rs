@@ -10,7 +10,7 @@ use tollgate_gateway::by_hand::{Ack, Flight, GatewayByHand};
 use tollgate_journal::testing::{Fault, PowerCut};
 use tollgate_metering::{LocalJournal, ShipOptions, Shipper};
 use tollgate_model::{By, CatalogSink, Period, RequestId, Timestamp};
-use tollgate_store::{PeriodScope, UsageStore};
+use tollgate_store::{HighWaterMark, PeriodScope, UsageStore};
 
 use crate::market::{Call, Price};
 use crate::truth::{Checked, Death};
@@ -48,6 +48,7 @@ pub(crate) struct Life {
 impl World {
     /// Starts a process, dying over it now and then.
     pub(crate) fn start(&mut self) -> Checked {
+        let before = self.now().ticks;
         for attempt in 0.. {
             if attempt >= TRIES_MAX {
                 self.disk.clear_faults();
@@ -59,6 +60,11 @@ impl World {
             match self.try_start() {
                 Ok(life) => {
                     self.life = Some(life);
+                    let boot = Some(self.clock.boots());
+                    let same_boot = std::mem::replace(&mut self.boot_of_life, boot) == boot;
+                    if same_boot && self.now().ticks != before {
+                        return Err("ticks moved within a run of the machine".into());
+                    }
                     return self.welcome();
                 }
                 Err(error) => {
@@ -80,6 +86,12 @@ impl World {
 
     fn try_start(&mut self) -> Result<Life, String> {
         self.clock.restart();
+        let marks = self.shelf.all_high_water_marks();
+        let marks = self.runtime.as_ref().map(|r| r.block_on(marks));
+        let marks = marks.and_then(Result::ok);
+        let pair = |mark: HighWaterMark| (mark.stream, mark.next);
+        self.gateway.journal.platform_marks =
+            marks.map(|marks| marks.into_iter().map(pair).collect());
         let deps = Deps {
             clock: self.clock.clone(),
             ids: self.ids.clone(),
@@ -225,6 +237,7 @@ impl World {
             _ => PowerCut::Random(self.dice.any()),
         };
         self.disk.cut_power(how);
+        self.clock.reboot();
         self.report.power_cuts += 1;
         self.powerless = true;
         self.truth.die(Death::PowerCut);

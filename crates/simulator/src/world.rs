@@ -46,6 +46,8 @@ pub(crate) struct World {
     pub(crate) callers: usize,
     /// A power cut has happened: the journal may lack what the store has.
     pub(crate) powerless: bool,
+    /// The run of the machine in which a process last came to live.
+    pub(crate) boot_of_life: Option<u64>,
     step: u64,
     trace: VecDeque<String>,
 }
@@ -74,6 +76,7 @@ impl World {
             report: Report::default(),
             callers: market.holders.len() - if dice.once_in(4) { 0 } else { 2 },
             powerless: false,
+            boot_of_life: None,
             step: 0,
             trace: VecDeque::new(),
             dice,

@@ -52,7 +52,10 @@ type Gone<'a> = &'a dyn Fn() -> bool;
 pub struct SqliteStore {
     writes: Arc<Queue<Writer>>,
     reads: Arc<Queue<Connection>>,
-    threads: Threads,
+    /// Those that read.
+    readers: Threads,
+    /// The one that writes, and the one that checkpoints.
+    writers: Threads,
 }
 
 impl SqliteStore {
@@ -75,16 +78,17 @@ impl SqliteStore {
             .collect::<Worked<Vec<Connection>>>()?;
         let writes = Arc::new(Queue::new(options.commands_max, options.batches_max));
         let reads = Arc::new(Queue::new(options.reads_max, 0));
-        let mut threads = Threads::default();
-        let nudge = threads.start_checkpointer(checkpointer)?;
-        threads.start_writer(writer, &writes, nudge)?;
+        let (mut reading, mut writing) = (Threads::default(), Threads::default());
+        let nudge = writing.start_checkpointer(checkpointer)?;
+        writing.start_writer(writer, &writes, nudge)?;
         for (n, reader) in readers.into_iter().enumerate() {
-            threads.start_reader(n, reader, &reads)?;
+            reading.start_reader(n, reader, &reads)?;
         }
         Ok(Self {
             writes,
             reads,
-            threads,
+            readers: reading,
+            writers: writing,
         })
     }
 
@@ -137,9 +141,12 @@ impl SqliteStore {
 }
 
 impl Drop for SqliteStore {
+    /// One connection after the other: the last to close takes the log into the database, and of
+    /// two that close at once neither is the last.
     fn drop(&mut self) {
-        self.writes.close();
         self.reads.close();
-        self.threads.join();
+        self.readers.join();
+        self.writes.close();
+        self.writers.join();
     }
 }

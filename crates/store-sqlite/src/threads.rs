@@ -64,6 +64,9 @@ impl Threads {
                     nudge.try_send(pages).ok();
                 }
             }
+            // The checkpointer ends when there are no more nudges, and closes after this.
+            drop(writer);
+            drop(nudge);
         })
     }
 

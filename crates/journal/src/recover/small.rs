@@ -57,6 +57,7 @@ pub(super) fn read_small_files(fs: &dyn Filesystem, dir: &Path) -> Recovery {
                 .map(TotalsMessage::read)
                 .unwrap_or_default(),
             retired_streams: file.retired_streams,
+            shipped_told: 0,
         },
         epoch_seen: epoch_seen.unwrap_or(0),
         node_kept,

@@ -10,6 +10,7 @@ mod faults;
 mod folder;
 mod known;
 mod model;
+mod past;
 mod real;
 mod retention;
 mod scanned;

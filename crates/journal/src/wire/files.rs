@@ -79,6 +79,9 @@ pub(crate) struct State {
     /// enough for it to be surely told.
     #[prost(uint64, optional, tag = "7")]
     pub lost_from: Option<u64>,
+    /// Ticks when the machine was started.
+    #[prost(uint64, optional, tag = "8")]
+    pub ticks_at_boot: Option<u64>,
 }
 
 /// What must outlive segments.

@@ -10,6 +10,7 @@ use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tollgate_control::Control;
+use tollgate_journal::{DiskFilesystem, Folder};
 use tollgate_lifecycle::{SystemClock, SystemIds};
 use tollgate_model::{Catalog, CatalogSink, Clock, KeyDelta, Timestamp};
 
@@ -22,6 +23,8 @@ use crate::{output, pepper};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Less free space than this is worth a word.
 const DISK_FREE_BYTES_MIN: u64 = 1 << 30;
+/// The span of the longest window, in microseconds; windows count a sixtieth longer.
+const LONGEST_WINDOW_US: u64 = 86_400_000_000 / 60 * 61;
 /// A clock before this instant (2026-01-01) is not set.
 const CLOCK_EARLIEST: Timestamp = Timestamp(1_767_225_600_000_000);
 
@@ -59,6 +62,7 @@ pub async fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
             findings.push(clock());
             findings.push(disk(&config));
             findings.push(journal(&config));
+            findings.extend(counters(&config));
             findings.extend(store_and_upstreams(&config).await);
             findings.push(server(&config).await);
             findings
@@ -156,6 +160,27 @@ fn journal(config: &Config) -> Finding {
         ),
         Err(error) => bad("journal", format!("{error:#}")),
     }
+}
+
+/// Counters that were lost so lately that windows still count as full.
+fn counters(config: &Config) -> Option<Finding> {
+    let folder = Folder::open(Arc::new(DiskFilesystem), &config.journal_dir);
+    let checkpoint = folder.ok().flatten()?.checkpoint()?;
+    let lost_at = checkpoint.shards.iter().map(|shard| shard.lost_at).max()?;
+    let ago_us = checkpoint.at.ticks.since(lost_at);
+    if lost_at.0 == 0 || ago_us > LONGEST_WINDOW_US {
+        return None;
+    }
+    let ago_us = i64::try_from(ago_us).unwrap_or(i64::MAX);
+    Some(bad(
+        "counters",
+        format!(
+            "were lost at {}: a window counts as full until its span has passed since (minute \
+             limits for a minute, day limits for a day), and what an API lets pass meanwhile its \
+             `on_counters_lost` decides",
+            checkpoint.at.wall.plus_us(-ago_us)
+        ),
+    ))
 }
 
 async fn store_and_upstreams(config: &Config) -> Vec<Finding> {

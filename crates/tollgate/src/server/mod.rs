@@ -11,6 +11,7 @@ mod listen;
 mod seed;
 mod ship_metrics;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use prometheus_client::registry::Registry;
 use tollgate_api::{ApiMetrics, ApiParts, ApiState, Condition, Flush, FlushError, Health};
 use tollgate_control::Control;
 use tollgate_gateway::{Deps, Gateway, StartError};
-use tollgate_journal::{DiskFilesystem, JournalOptions, SyncMode};
+use tollgate_journal::{DiskFilesystem, Filesystem, JournalOptions, LockGuard, SyncMode};
 use tollgate_lifecycle::{Signals, Supervisor, SystemClock, SystemIds};
 use tollgate_metering::{Metering, Shipper};
 use tollgate_model::{CatalogSink, Clock, Decisions, IdGen, Pepper};
@@ -65,6 +66,8 @@ pub struct Server {
     api: ApiState,
     shipper: Arc<Shipper>,
     catalog: Option<background::CatalogFile>,
+    /// No other process serves from the store meanwhile.
+    _serving: Box<dyn LockGuard>,
 }
 
 impl Server {
@@ -76,10 +79,17 @@ impl Server {
     pub async fn start(config: &Config, admin_token: Option<&str>) -> anyhow::Result<Self> {
         let clock = Arc::new(SystemClock::new());
         let ids: Arc<dyn IdGen> = Arc::new(SystemIds);
+        let serving = lock_store(config)?;
         let store = open_store(config)?;
         let pepper = pepper::load(&config.journal_dir, ids.as_ref())?;
         let mut registry = Registry::with_prefix("tollgate");
-        let gateway = start_gateway(config, &clock, &ids, pepper.clone(), &mut registry)?;
+        let marks = store.all_high_water_marks().await;
+        let marks = marks.context("the store cannot say how far it has taken in the journal")?;
+        let journal = JournalOptions {
+            platform_marks: Some(marks.into_iter().map(|m| (m.stream, m.next)).collect()),
+            ..journal_options(config)
+        };
+        let gateway = start_gateway(config, journal, &clock, &ids, pepper.clone(), &mut registry)?;
         let platform_clock: Arc<dyn Clock> = clock.clone();
         let metering = Metering::new(store.clone(), platform_clock.clone());
         let shipper = background::shipper(config, &gateway, &store, &platform_clock, &ids)?;
@@ -140,6 +150,7 @@ impl Server {
             api,
             shipper,
             catalog,
+            _serving: serving,
         })
     }
 
@@ -188,6 +199,24 @@ impl Server {
     }
 }
 
+/// Keeps a second process from serving from the same store file: each would let every limit
+/// through in full.
+fn lock_store(config: &Config) -> anyhow::Result<Box<dyn LockGuard>> {
+    let mut name = config.store_file.clone().into_os_string();
+    name.push(".serving");
+    let path = PathBuf::from(name);
+    let store = config.store_file.display();
+    let locked = DiskFilesystem.lock(&path);
+    let locked = locked.with_context(|| format!("{} cannot be locked", path.display()))?;
+    locked.with_context(|| {
+        format!(
+            "another tollgate serves from the store {store}: two gateways on one file would each \
+             let every limit through in full. Stop the other one, or give this one a `store.url` \
+             of its own"
+        )
+    })
+}
+
 /// Opens the store.
 ///
 /// # Errors
@@ -215,6 +244,7 @@ pub fn journal_options(config: &Config) -> JournalOptions {
 
 fn start_gateway(
     config: &Config,
+    journal: JournalOptions,
     clock: &Arc<SystemClock>,
     ids: &Arc<dyn IdGen>,
     pepper: Pepper,
@@ -224,7 +254,7 @@ fn start_gateway(
         workers: usize::try_from(config.gateway_workers).unwrap_or(0),
         trusted_proxies: config.trusted_proxies.clone(),
         node_name: config.node.clone(),
-        journal: journal_options(config),
+        journal,
         ..tollgate_gateway::Options::new(config.gateway_listen, &config.journal_dir)
     };
     let deps = Deps {
