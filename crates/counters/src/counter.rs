@@ -114,14 +114,14 @@ impl Counter {
         }
     }
 
-    /// Takes units. The mark must allow it.
+    /// Takes units. The mark must allow it, where one is needed.
     pub(crate) fn charge(&mut self, cost: u64, at: Ticks) {
-        debug_assert!(self.reserved.saturating_add(cost) <= self.granted);
         if let Body::Window(window) = &mut self.body {
             window.add(cost);
         }
         self.in_flight = self.in_flight.saturating_add(cost);
         self.reserved = self.reserved.saturating_add(cost);
+        self.granted = self.granted.max(self.reserved);
         self.requests = self.requests.saturating_add(1);
         self.charged_at = at;
     }

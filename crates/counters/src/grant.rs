@@ -1,7 +1,8 @@
 //! Grants: how far a counter may be spent before the next mark is written down.
 //!
 //! A mark is one journal append for all counters of a request, so grants are large while much is
-//! left and small near the limit: what a kill can cost is one grant a counter.
+//! left and small near the limit: what a kill can cost is one grant a counter. Quotas that refuse
+//! nobody need none.
 
 use std::fmt;
 
@@ -35,6 +36,13 @@ pub trait GrantLog {
     /// # Errors
     /// [`GrantRefused`] where there is no room; the request is then refused and charged nothing.
     fn grant(&mut self, marks: &[Mark]) -> Result<(), GrantRefused>;
+}
+
+/// Whether what the counter may spend must be written down first. A quota that refuses nobody is
+/// what was recorded: after a kill nothing is held on suspicion, which its customer would see as
+/// used.
+pub(crate) fn needs_mark(limit: &Applicable) -> bool {
+    !limit.is_quota() || limit.ceiling().is_some()
 }
 
 /// The units to grant a counter that cannot pay `cost` from its mark.

@@ -11,7 +11,7 @@ use tollgate_model::{Charge, CounterKind, Mark, Now, Quota, RateLimit, Ticks, Ti
 
 use crate::addresses::{ADDRESSES_APART_MAX, Addresses};
 use crate::counter::{Body, Counter, QUOTA_KEPT_US};
-use crate::grant::{GrantLog, grant_units};
+use crate::grant::{GrantLog, grant_units, needs_mark};
 use crate::reservation::{Charges, Denied, Reservation, ReserveError};
 use crate::shard::{Locked, Shard, Shards};
 use crate::sync::Mutex;
@@ -110,7 +110,8 @@ impl MemoryCounters {
 
         let mut marks: SmallVec<[Mark; 6]> = SmallVec::new();
         for (limit, standing) in limits.iter().zip(&standings) {
-            if charged(limit) && standing.reserved.saturating_add(cost) > standing.granted {
+            let beyond = standing.reserved.saturating_add(cost) > standing.granted;
+            if charged(limit) && beyond && needs_mark(limit) {
                 marks.push(standing.raised_mark(limit, cost, at));
             }
         }
@@ -315,6 +316,9 @@ impl MemoryCounters {
                     counter.granted = mark.granted;
                 }
                 counter.prolong(kind);
+                debug_assert!(
+                    !needs_mark(limit) || counter.reserved.saturating_add(cost) <= counter.granted
+                );
                 counter.charge(cost, at);
                 reservation.charges.push(Charge {
                     counter: id,

@@ -104,12 +104,8 @@ plan = "plan"
         });
         let remaining = remaining.with_context(|| told.to_string())?;
         ensure!(remaining <= 1_000 - used, "{remaining} left of {used} used");
-        let gauge = client::send(self.binary.health(), &Call::get("/metrics")).await?;
-        let held = gauge.text().lines().any(|line| {
-            let value = line.strip_prefix("tollgate_gateway_counters_lost_timestamp_seconds ");
-            value.is_some_and(|value| value != "0.0" && value != "0")
-        });
-        ensure!(held, "no gauge tells of lost counters");
+        let lost_at = "tollgate_gateway_counters_lost_timestamp_seconds";
+        ensure!(self.binary.metric(lost_at).await? > 0);
         Ok(())
     }
 }

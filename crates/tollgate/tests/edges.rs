@@ -146,14 +146,6 @@ impl World {
     fn store(&self) -> PathBuf {
         self.binary.folder().join("tollgate.db")
     }
-
-    async fn metric(&self, name: &str) -> anyhow::Result<u64> {
-        let text = client::send(self.binary.health(), &Call::get("/metrics")).await?;
-        let text = text.text();
-        let line = text.lines().find_map(|line| line.strip_prefix(name));
-        let value = line.and_then(|value| value.trim().parse::<u64>().ok());
-        value.with_context(|| format!("{name} in\n{text}"))
-    }
 }
 
 /// Another process holds the store's lock for writing.
@@ -267,7 +259,13 @@ async fn a_journal_without_room_refuses_before_forwarding_and_recovers_by_itself
     let stats = world.binary.get(stats).await?;
     let units = stats.get("units").and_then(Value::as_u64);
     ensure!(units == Some(world.oracle.count()), "{stats}");
-    ensure!(world.metric("tollgate_gateway_events_lost_total").await? == 0);
+    ensure!(
+        world
+            .binary
+            .metric("tollgate_gateway_events_lost_total")
+            .await?
+            == 0
+    );
     Ok(())
 }
 
@@ -284,16 +282,26 @@ async fn declared_loss_is_counted_and_held_against_the_quota() -> anyhow::Result
     while declared == 0 && world.oracle.count() < CALLS_MAX {
         let report = load_batch(&world).await?;
         ensure!(report.count(200) == BATCH, "{:?}", report.by_status());
-        declared = world.metric("tollgate_gateway_events_lost_total").await?;
+        declared = world
+            .binary
+            .metric("tollgate_gateway_events_lost_total")
+            .await?;
     }
     ensure!(declared > 0, "nothing was lost");
-    ensure!(world.metric("tollgate_gateway_lost_units_total").await? == declared);
+    ensure!(
+        world
+            .binary
+            .metric("tollgate_gateway_lost_units_total")
+            .await?
+            == declared
+    );
     let seen = world.oracle.count();
     ensure!(world.remaining().await? == 1_000_000 - seen);
     locked.release()?;
     wait_until("the journal has room", SOON, async || {
         world.binary.flush().await.is_ok()
             && world
+                .binary
                 .metric("tollgate_gateway_journal_full")
                 .await
                 .is_ok_and(|full| full == 0)

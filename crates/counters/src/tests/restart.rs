@@ -456,3 +456,53 @@ fn without_a_checkpoint_the_whole_journal_tells_the_same() {
         assert!((250..=250 + grant.min(1_024)).contains(&counted));
     }
 }
+
+#[test]
+fn a_quota_that_refuses_nobody_is_what_was_recorded_over_crashes_and_a_later_maximum() {
+    let now = after_us(0);
+    let open = [quota(1, 1_000, None)];
+    let counters = MemoryCounters::new();
+    let mut marks = Marks::default();
+    let mut written = Vec::new();
+    let mut take = |counters: &MemoryCounters, limits: &[Applicable], marks: &mut Marks| {
+        let reserved = counters.reserve(limits, 5, now, Enforcement::Enforce, marks);
+        counters.settle(reserved.unwrap(), 3, 3, &mut |charges| {
+            written.extend(charges.iter().map(|charge| Logged::Charge(*charge)));
+        });
+    };
+    for _ in 0..10 {
+        take(&counters, &open, &mut marks);
+    }
+    assert!(marks.0.is_empty(), "nothing is granted");
+    let _in_flight_at_the_crash = reserve(&counters, &open, 5, now).unwrap();
+    // A maximum in the middle of the period needs marks again, above all that was taken.
+    let closed = [quota(1, 1_000, Some(1_000))];
+    for _ in 0..10 {
+        take(&counters, &closed, &mut marks);
+    }
+    let marks = marks.0.concat();
+    let granted = marks.last().unwrap().granted;
+    assert!((105..105 + 1_000 / 64).contains(&granted), "{granted}");
+
+    let restart = |entries: Vec<Logged>| {
+        let place = |(sequence, logged): (u64, Logged)| {
+            let position = Position {
+                epoch: 1,
+                thread: 0,
+                sequence: Sequence(sequence),
+            };
+            (position, logged)
+        };
+        let again = MemoryCounters::new();
+        let entries: Vec<_> = (0..).zip(entries).map(place).collect();
+        again.restore(None, &entries, now);
+        (counted(&again, &open, now)[0], again.totals().held_units)
+    };
+    assert_eq!(restart(written.iter().take(10).copied().collect()), (30, 0));
+    let all = written.iter().copied();
+    let all = all.chain(marks.into_iter().map(Logged::Mark)).collect();
+    // Once there is a maximum, what was in flight is held, and one grant at most.
+    let (used, held) = restart(all);
+    assert_eq!(used, 60 + held);
+    assert!((5..5 + 1_000 / 64).contains(&held), "{held}");
+}

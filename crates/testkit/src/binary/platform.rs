@@ -100,6 +100,23 @@ impl Binary {
         self.post("/api/v1/usage/flush", &json!({})).await.map(drop)
     }
 
+    /// A figure without labels, as `/metrics` shows it.
+    ///
+    /// # Errors
+    /// When it is not there, or no whole number.
+    pub async fn metric(&self, name: &str) -> anyhow::Result<u64> {
+        let text = client::send(self.health(), &Call::get("/metrics")).await?;
+        let text = text.text();
+        let of_name = |line: &str| {
+            line.strip_prefix(name)?
+                .strip_prefix(' ')
+                .map(str::to_owned)
+        };
+        let value = text.lines().find_map(of_name);
+        let value = value.and_then(|value| value.trim().parse::<u64>().ok());
+        value.with_context(|| format!("{name} in\n{text}"))
+    }
+
     /// All records that a query finds, over all pages, after a flush.
     ///
     /// # Errors
