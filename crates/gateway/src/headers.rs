@@ -11,6 +11,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue};
 use smallvec::SmallVec;
+use tollgate_admission::parse_stated_cost;
 
 use crate::credentials::{API_KEY, SUBSCRIPTION_KEY};
 
@@ -60,7 +61,15 @@ const OURS: [&str; 11] = [
 ];
 
 /// What the upstream says a call cost.
-pub(crate) const COST: &str = "tollgate-cost";
+const COST: &str = "tollgate-cost";
+
+/// What the upstream says the call cost; the most, where it says so more than once.
+pub(crate) fn stated_cost(headers: &HeaderMap) -> Option<u64> {
+    let stated = headers.get_all(COST).iter();
+    stated
+        .filter_map(|value| parse_stated_cost(value.as_bytes()))
+        .max()
+}
 
 /// The name with `_` read as `-`, as some servers do.
 fn folded(name: &str) -> std::borrow::Cow<'_, str> {
@@ -240,6 +249,17 @@ mod tests {
         let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         names
+    }
+
+    #[test]
+    fn of_several_stated_costs_the_largest_counts_and_nonsense_says_nothing() {
+        assert_eq!(stated_cost(&map(&[("X", "1")])), None);
+        assert_eq!(stated_cost(&map(&[("Tollgate-Cost", "much")])), None);
+        let mut twice = map(&[("Tollgate-Cost", "2")]);
+        for more in ["much", "7", "3"] {
+            twice.append(COST, HeaderValue::from_static(more));
+        }
+        assert_eq!(stated_cost(&twice), Some(7));
     }
 
     #[test]

@@ -13,12 +13,11 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tollgate_admission::parse_stated_cost;
 use tollgate_model::{Outcome, Ticks};
 
 use super::pool::UpstreamConnection;
 use crate::exchange::Ending;
-use crate::headers::{COST, strip_trailers};
+use crate::headers::{stated_cost, strip_trailers};
 use crate::record::{Recorded, Synced};
 
 /// Why a body ended early; also what hyper is told.
@@ -309,10 +308,7 @@ impl Streamed {
     }
 
     fn trailers(&self, mut trailers: http::HeaderMap) -> Option<Frame<Bytes>> {
-        if let Some(stated) = trailers.get(COST) {
-            let stated = parse_stated_cost(stated.as_bytes());
-            self.ending.exchange().state_cost(stated);
-        }
+        self.ending.exchange().state_cost(stated_cost(&trailers));
         strip_trailers(&mut trailers);
         (!trailers.is_empty()).then(|| Frame::trailers(trailers))
     }

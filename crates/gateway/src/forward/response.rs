@@ -11,7 +11,6 @@ use http::response::Parts as AnswerParts;
 use http::{HeaderValue, Method, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
-use tollgate_admission::parse_stated_cost;
 use tollgate_model::{DenialCode, Outcome};
 
 use super::body::{AnswerBody, BodyError, RequestBody, Streamed};
@@ -20,7 +19,7 @@ use super::send::{Answered, SendError, send};
 use crate::answer::{identify, name_caller, tell_rates};
 use crate::connection::Upgrade;
 use crate::exchange::{Ending, Exchange};
-use crate::headers::{COST, requested_upgrade, strip_response};
+use crate::headers::{requested_upgrade, stated_cost, strip_response};
 use crate::problem::Denial;
 
 /// The connection is to be closed without an answer: nobody is there to read one.
@@ -105,9 +104,7 @@ async fn pass_on(
         return refuse(&exchange, DenialCode::UpstreamFailed).await;
     }
     let upgrade = head.headers.get(UPGRADE).cloned();
-    if let Some(stated) = head.headers.get(COST) {
-        exchange.state_cost(parse_stated_cost(stated.as_bytes()));
-    }
+    exchange.state_cost(stated_cost(&head.headers));
     strip_response(&mut head.headers);
     if switching {
         head.headers
