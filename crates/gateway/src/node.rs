@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -55,6 +56,33 @@ impl Compiled {
     /// Keys of this number have been changed.
     pub(crate) fn raise(&self, version: u64) {
         self.version.fetch_max(version, Ordering::Relaxed);
+    }
+}
+
+/// The catalog in force as one thread holds it: asked for without touching what other threads
+/// write, and shared among the thread's own requests.
+pub(crate) struct CatalogHeld {
+    published: u64,
+    compiled: Rc<Arc<Compiled>>,
+}
+
+impl CatalogHeld {
+    pub(crate) fn new(node: &Node) -> Self {
+        // Counted first: a catalog published in between is asked for again.
+        let published = node.published.load(Ordering::Acquire);
+        Self {
+            published,
+            compiled: Rc::new(node.catalog.load_full()),
+        }
+    }
+
+    /// The catalog by which to decide now.
+    #[inline]
+    pub(crate) fn get(&mut self, node: &Node) -> &Rc<Arc<Compiled>> {
+        if self.published != node.published.load(Ordering::Acquire) {
+            *self = Self::new(node);
+        }
+        &self.compiled
     }
 }
 

@@ -39,7 +39,7 @@ pub(crate) struct Visit {
     /// The moment of admission.
     pub(crate) now: Now,
     pub(crate) address: IpAddr,
-    pub(crate) catalog: Arc<Compiled>,
+    pub(crate) catalog: Rc<Arc<Compiled>>,
 }
 
 /// Leave to forward.
@@ -103,7 +103,7 @@ pub(crate) async fn serve(
         id: worker.mint(now),
         now,
         address: client_address(connection.peer_address(), &parts.headers, trusted),
-        catalog: worker.node().catalog.load_full(),
+        catalog: worker.catalog(),
         worker,
     };
     match gate(&visit, &connection, &parts) {

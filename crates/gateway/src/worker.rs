@@ -26,7 +26,7 @@ use crate::admit::CompiledCache;
 use crate::authenticate::Caller;
 use crate::connection::{Connection, End};
 use crate::forward::{Pool, UpstreamConnection};
-use crate::node::{Mailbox, Node, Stage};
+use crate::node::{CatalogHeld, Compiled, Mailbox, Node, Stage};
 use crate::options::{BUFFER_BYTES_MAX, CONNECTION_TICK, SUMMARY_EVERY_US};
 use crate::record::{Recorded, summary};
 use crate::routes::RouteMatch;
@@ -44,6 +44,7 @@ pub(crate) struct Worker {
     thread: u16,
     writer: RefCell<Writer>,
     pool: RefCell<Pool>,
+    catalog: RefCell<CatalogHeld>,
     compiled: RefCell<CompiledCache>,
     /// In the order in which they came, so that what is done to all is always done in one order.
     connections: RefCell<BTreeMap<u64, Rc<Connection>>>,
@@ -77,6 +78,7 @@ impl Worker {
             (method, name)
         };
         Rc::new(Self {
+            catalog: RefCell::new(CatalogHeld::new(&node)),
             node,
             thread,
             writer: RefCell::new(writer),
@@ -145,6 +147,11 @@ impl Worker {
     pub(crate) fn give_back(&self, connection: UpstreamConnection, cx: &mut Context<'_>) {
         let now = self.now().ticks;
         self.pool.borrow_mut().put(connection, now, cx);
+    }
+
+    /// The catalog in force.
+    pub(crate) fn catalog(&self) -> Rc<Arc<Compiled>> {
+        Rc::clone(self.catalog.borrow_mut().get(&self.node))
     }
 
     pub(crate) fn compiled(
@@ -294,7 +301,7 @@ impl Worker {
     /// One record for each kind of refusal that was too frequent, or had no room.
     pub(crate) fn write_summaries(&self) {
         let now = self.now();
-        let version = self.node.catalog.load().version();
+        let version = self.catalog().version();
         for ((api, code), count) in self.node.take_summaries() {
             let event = summary(self.mint(now), now, &api, code, count, version);
             let charges = Vec::new();
