@@ -149,6 +149,7 @@ impl Counter {
 
     /// Ends a request: keeps what is kept and gives the rest back, to a window in the slot of
     /// admission, if that still counts.
+    #[inline]
     pub(crate) fn settle(&mut self, charge: &Charge) {
         let back = charge.reserved.saturating_sub(charge.kept);
         if let (Body::Window(window), true) = (&mut self.body, back > 0) {

@@ -131,8 +131,33 @@ impl MemoryCounters {
             places = locked.places(limits.iter().map(|limit| limit.counter));
         }
 
+        let taken = self.take(&mut locked, &places, limits, cost, at, charged, &marks);
+        Ok(Reservation {
+            taken,
+            cost,
+            would_deny,
+            at,
+        })
+    }
+
+    /// Takes the units on the counters that are charged, under their raised marks.
+    #[inline]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one step of `reserve`, apart only for its length"
+    )]
+    fn take(
+        &self,
+        locked: &mut Locked<'_>,
+        places: &Places,
+        limits: &[Applicable],
+        cost: u64,
+        at: Ticks,
+        charged: impl Fn(&Applicable) -> bool,
+        marks: &[Mark],
+    ) -> Taken {
         let mut taken = Taken::with_capacity(limits.len());
-        for (limit, place) in limits.iter().zip(&places) {
+        for (limit, place) in limits.iter().zip(places) {
             let (counter, kind) = (limit.counter, limit.kind());
             let (round, reading) = match place.and_then(|place| locked.at(place)) {
                 Some((held, round)) if charged(limit) => {
@@ -152,12 +177,7 @@ impl MemoryCounters {
                 reading,
             });
         }
-        Ok(Reservation {
-            taken,
-            cost,
-            would_deny,
-            at,
-        })
+        taken
     }
 
     /// Moves the limits' counters to a moment, and asks them for so many units.
@@ -201,20 +221,28 @@ impl MemoryCounters {
         kept_quotas: u64,
         assign: &mut dyn FnMut(&[Charge]),
     ) {
-        let mut charges: Charges = reservation.charges().collect();
-        let mut locked = self
-            .shards
-            .lock(charges.iter().map(|charge| charge.counter));
-        let places = locked.places(charges.iter().map(|charge| charge.counter));
-        for (charge, place) in charges.iter_mut().zip(places) {
-            let kept = match charge.kind {
+        let taken = reservation.taken.iter().filter(|on| on.round.is_some());
+        let counters = taken.clone().map(|on| on.counter);
+        let mut locked = self.shards.lock(counters.clone());
+        let places = locked.places(counters);
+        let mut charges = Charges::new();
+        for (on, place) in taken.zip(places) {
+            let kept = match on.kind {
                 CounterKind::Window(_) => kept_windows,
                 CounterKind::Quota { .. } => kept_quotas,
             };
-            charge.kept = kept.min(charge.reserved);
+            let charge = Charge {
+                counter: on.counter,
+                kind: on.kind,
+                reserved: reservation.cost,
+                kept: kept.min(reservation.cost),
+                at: reservation.at,
+                round: on.round.unwrap_or(0),
+            };
             if let Some((counter, _)) = place.and_then(|place| locked.at(place)) {
-                counter.settle(charge);
+                counter.settle(&charge);
             }
+            charges.push(charge);
         }
         assign(&charges);
     }

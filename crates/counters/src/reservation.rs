@@ -38,7 +38,6 @@ pub struct Reservation {
 impl Reservation {
     /// What was taken, for a progress entry of a request that takes long: each as if all of it
     /// were kept.
-    #[must_use]
     pub fn charges(&self) -> impl Iterator<Item = Charge> + '_ {
         self.taken.iter().filter_map(|on| {
             Some(Charge {
@@ -53,7 +52,6 @@ impl Reservation {
     }
 
     /// Where each limit stands with this request counted, in the order of the limits.
-    #[must_use]
     pub fn readings(&self) -> impl Iterator<Item = Reading> + '_ {
         self.taken.iter().map(|on| on.reading)
     }

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -56,33 +55,6 @@ impl Compiled {
     /// Keys of this number have been changed.
     pub(crate) fn raise(&self, version: u64) {
         self.version.fetch_max(version, Ordering::Relaxed);
-    }
-}
-
-/// The catalog in force as one thread holds it: asked for without touching what other threads
-/// write, and shared among the thread's own requests.
-pub(crate) struct CatalogHeld {
-    published: u64,
-    compiled: Rc<Arc<Compiled>>,
-}
-
-impl CatalogHeld {
-    pub(crate) fn new(node: &Node) -> Self {
-        // Counted first: a catalog published in between is asked for again.
-        let published = node.published.load(Ordering::Acquire);
-        Self {
-            published,
-            compiled: Rc::new(node.catalog.load_full()),
-        }
-    }
-
-    /// The catalog by which to decide now.
-    #[inline]
-    pub(crate) fn get(&mut self, node: &Node) -> &Rc<Arc<Compiled>> {
-        if self.published != node.published.load(Ordering::Acquire) {
-            *self = Self::new(node);
-        }
-        &self.compiled
     }
 }
 
@@ -256,10 +228,16 @@ impl Node {
         }
     }
 
+    /// How many catalogs have been published: as long as it is the same, so is the one in force.
+    #[inline]
+    pub(crate) fn published(&self) -> u64 {
+        self.published.load(Ordering::Acquire)
+    }
+
     /// A thread is between two requests: whatever it decides from here on, it decides by what has
     /// been published.
     pub(crate) fn turn(&self, thread: u16) {
-        let published = self.published.load(Ordering::Acquire);
+        let published = self.published();
         if let Some(turned) = self.turned.get(usize::from(thread)) {
             turned.store(published, Ordering::Release);
         }
@@ -267,7 +245,7 @@ impl Node {
 
     /// Whether no thread decides by an earlier catalog any more.
     pub(crate) fn has_turned(&self) -> bool {
-        let published = self.published.load(Ordering::Acquire);
+        let published = self.published();
         let behind = |turned: &AtomicU64| turned.load(Ordering::Acquire) < published;
         let ending = self.stage() >= Stage::Draining
             || self.threads_running.load(Ordering::Acquire) < self.mailboxes.len();

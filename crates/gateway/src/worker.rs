@@ -26,7 +26,8 @@ use crate::admit::CompiledCache;
 use crate::authenticate::Caller;
 use crate::connection::{Connection, End};
 use crate::forward::{Pool, UpstreamConnection};
-use crate::node::{CatalogHeld, Compiled, Mailbox, Node, Stage};
+use crate::in_force::{CatalogHeld, InForce};
+use crate::node::{Mailbox, Node, Stage};
 use crate::options::{BUFFER_BYTES_MAX, CONNECTION_TICK, SUMMARY_EVERY_US};
 use crate::record::{Recorded, summary};
 use crate::routes::RouteMatch;
@@ -150,7 +151,7 @@ impl Worker {
     }
 
     /// The catalog in force.
-    pub(crate) fn catalog(&self) -> Rc<Arc<Compiled>> {
+    pub(crate) fn catalog(&self) -> Rc<InForce> {
         Rc::clone(self.catalog.borrow_mut().get(&self.node))
     }
 
@@ -317,6 +318,8 @@ impl Worker {
 
     pub(crate) fn read_mailbox(&self) {
         self.node.turn(self.thread);
+        // Also where no request comes: the catalog before is let go of.
+        self.catalog.borrow_mut().get(&self.node);
         if let Some(mailbox) = self.mailbox() {
             self.cut_keys(&mailbox.take_ended());
         }
