@@ -208,7 +208,11 @@ pub(crate) struct NotAdmitted {
 /// Everything that bears on a request.
 pub(crate) fn bounds(visit: &Visit, caller: &Caller, route: &RouteMatch) -> Bounds {
     let catalog = &visit.catalog.catalog;
-    let compiled = visit.worker.compiled(catalog, caller, route, visit.now);
+    let periods = &visit.worker.node().periods;
+    let compiled = visit
+        .worker
+        .compiled()
+        .get(catalog, caller, route, visit.now, periods);
     let scope = compiled.needs_address().then(|| {
         let hold = compiled.address_hold(visit.now);
         let node = visit.worker.node();

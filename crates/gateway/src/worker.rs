@@ -15,22 +15,19 @@ use std::time::Duration;
 use http::Method;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tollgate_admission::CompiledLimits;
 use tollgate_journal::{
     EVENT_ROOM_BYTES, Entry, JournalFull, NotWritten, Room, SyncMode, Unfinished, Writer,
 };
-use tollgate_model::{Catalog, KeyId, Mark, Now, RequestId, Ticks, Upstream};
+use tollgate_model::{KeyId, Mark, Now, RequestId, Ticks, Upstream};
 
 use crate::accept;
 use crate::admit::CompiledCache;
-use crate::authenticate::Caller;
 use crate::connection::{Connection, End};
 use crate::forward::{Pool, UpstreamConnection};
 use crate::in_force::{CatalogHeld, InForce};
 use crate::node::{Mailbox, Node, Stage};
 use crate::options::{BUFFER_BYTES_MAX, CONNECTION_TICK, SUMMARY_EVERY_US};
 use crate::record::{Recorded, summary};
-use crate::routes::RouteMatch;
 
 /// How long a crowded thread leaves new connections to the others.
 const CROWDED_PAUSE: Duration = Duration::from_millis(5);
@@ -155,15 +152,9 @@ impl Worker {
         Rc::clone(self.catalog.borrow_mut().get(&self.node))
     }
 
-    pub(crate) fn compiled(
-        &self,
-        catalog: &Catalog,
-        caller: &Caller,
-        route: &RouteMatch,
-        now: Now,
-    ) -> CompiledLimits {
-        let mut compiled = self.compiled.borrow_mut();
-        compiled.get(catalog, caller, route, now, &self.node.periods)
+    /// Limits worked out already. Borrowed for one look-up, never over an await.
+    pub(crate) fn compiled(&self) -> RefMut<'_, CompiledCache> {
+        self.compiled.borrow_mut()
     }
 
     // The journal.
