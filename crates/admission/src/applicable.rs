@@ -59,6 +59,7 @@ pub type Limits = SmallVec<[Applicable; 6]>;
 
 impl Applicable {
     /// What the counter counts.
+    #[inline]
     #[must_use]
     pub fn kind(&self) -> CounterKind {
         match self.rule {
@@ -70,18 +71,21 @@ impl Applicable {
     }
 
     /// Whether it is an allowance for a period.
+    #[inline]
     #[must_use]
     pub fn is_quota(&self) -> bool {
         matches!(self.name.length, Length::Period(_))
     }
 
     /// Whether it only reports.
+    #[inline]
     #[must_use]
     pub fn is_shadow(&self) -> bool {
         matches!(self.rule, Rule::Window { max: None, .. })
     }
 
     /// The number that people see as the limit; `None`: unlimited.
+    #[inline]
     #[must_use]
     pub fn allowance(&self) -> Option<u64> {
         match self.rule {
@@ -93,6 +97,7 @@ impl Applicable {
     }
 
     /// The number at which it refuses (or, a shadow, would); `None`: never.
+    #[inline]
     #[must_use]
     pub fn ceiling(&self) -> Option<u64> {
         match self.rule {
@@ -102,6 +107,7 @@ impl Applicable {
     }
 
     /// Whether it refuses `cost` more units on top of `counted`.
+    #[inline]
     #[must_use]
     pub fn refuses(&self, counted: u64, cost: u64) -> bool {
         match self.rule {
@@ -111,6 +117,7 @@ impl Applicable {
     }
 
     /// Whether a shadow limit on the counter would refuse.
+    #[inline]
     #[must_use]
     pub fn shadow_refuses(&self, counted: u64, cost: u64) -> bool {
         match self.rule {
@@ -123,6 +130,7 @@ impl Applicable {
 
     /// Whether `cost` more units fit, shadows included. Where they fit every limit of a request,
     /// [`crate::decide()`] admits it and has nothing to tell.
+    #[inline]
     #[must_use]
     pub fn fits(&self, counted: u64, cost: u64) -> bool {
         !self.refuses(counted, cost) && !self.shadow_refuses(counted, cost)

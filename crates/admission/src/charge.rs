@@ -54,6 +54,7 @@ pub struct Kept {
 
 impl Cost {
     /// The price of a route; paths that no route lists cost 1.
+    #[inline]
     #[must_use]
     pub fn of(route: Option<&Route>) -> Self {
         route.map_or(
@@ -69,6 +70,7 @@ impl Cost {
     }
 
     /// Units to reserve at admission: the most that the call can come to.
+    #[inline]
     #[must_use]
     pub fn reserved(self) -> u64 {
         self.cost_max.map_or(self.cost, |max| max.max(self.cost))

@@ -23,7 +23,7 @@
 mod quotas;
 mod windows;
 
-use std::sync::Arc;
+use std::rc::Rc;
 
 use smallvec::SmallVec;
 use tollgate_model::{
@@ -119,12 +119,16 @@ pub struct LimitTerms {
     /// API and route template, where something by caller or address stands on the route.
     route: Option<(Box<str>, Box<str>)>,
     policy: Option<Text>,
+    /// What [`CompiledLimits::at`] begins with: windows, then quotas in their periods kept ready,
+    /// with counters that lack their scope.
+    templates: Box<[Applicable]>,
 }
 
-/// The limits and quotas of one caller on one route.
+/// The limits and quotas of one caller on one route. Belongs to one thread, as the terms do: counting
+/// who uses them is then no business of other processors.
 #[derive(Debug, Clone)]
 pub struct CompiledLimits {
-    terms: Arc<LimitTerms>,
+    terms: Rc<LimitTerms>,
     /// The caller's scopes, in the order of the terms'.
     scopes: SmallVec<[u128; 4]>,
 }
@@ -177,7 +181,9 @@ impl LimitTerms {
             calendar,
             route: on_route.then(|| (api.id.as_str().into(), template.into())),
             policy: None,
+            templates: Box::default(),
         };
+        terms.templates = terms.templates();
         // The policy names maxima only: any caller, address and moment give the same text.
         let nobody: SmallVec<[u128; 4]> = terms.scopes.iter().map(|_| 0).collect();
         terms.policy = policy_text(&terms.at(&nobody, now, Some(&Address::shared())));
@@ -186,7 +192,7 @@ impl LimitTerms {
 
     /// The limits of one of the callers that the terms are good for.
     #[must_use]
-    pub fn bind(self: &Arc<Self>, caller: Caller<'_>, known: KnownScopes) -> CompiledLimits {
+    pub fn bind(self: &Rc<Self>, caller: Caller<'_>, known: KnownScopes) -> CompiledLimits {
         let scope = |(by, on_route): &(By, bool)| match (by, known.subscription, known.key) {
             (By::Subscription, Some(scope), _) | (By::Key, _, Some(scope)) if !on_route => scope,
             _ => {
@@ -198,7 +204,7 @@ impl LimitTerms {
         };
         CompiledLimits {
             scopes: self.scopes.iter().map(scope).collect(),
-            terms: Arc::clone(self),
+            terms: Rc::clone(self),
         }
     }
 
@@ -209,44 +215,67 @@ impl LimitTerms {
         self.quotas.iter().all(|quota| now.wall < quota.period.end)
     }
 
+    fn templates(&self) -> Box<[Applicable]> {
+        let windows = self.windows.iter().map(|window| Applicable {
+            counter: CounterId::window_of(0, window.per),
+            name: window.name,
+            rule: Rule::Window {
+                per: window.per,
+                max: window.max,
+                shadow_max: window.shadow_max,
+            },
+        });
+        let quotas = self.quotas.iter().map(|quota| Applicable {
+            counter: CounterId::of_parts(0, 0).in_period(quota.period.start),
+            name: quota.name,
+            rule: Rule::Quota {
+                every: quota.every,
+                units: quota.units,
+                refuse_at: quota.refuse_at,
+                period: quota.period,
+            },
+        });
+        windows.chain(quotas).collect()
+    }
+
     fn at(&self, scopes: &[u128], now: Now, address: Option<&Address>) -> Limits {
-        let mut limits = Limits::new();
-        let scope_of = |whose, on_route| match whose {
-            Whose::Everybodys(scope) => Some(scope),
-            Whose::Callers(place) => scopes.get(place).copied(),
-            Whose::Address => Some(self.address_scope(address?, on_route)),
-        };
-        for window in &self.windows {
-            let Some(scope) = scope_of(window.whose, window.name.on_route) else {
-                continue;
+        // Copied as they are, then only the scopes are put in.
+        let mut limits = Limits::from_slice(&self.templates);
+        let mut left_out = false;
+        for (limit, whose) in limits.iter_mut().zip(self.whose()) {
+            let scope = match whose {
+                Whose::Everybodys(scope) => Some(scope),
+                Whose::Callers(place) => scopes.get(place).copied(),
+                Whose::Address => address.map(|a| self.address_scope(a, limit.name.on_route)),
             };
-            limits.push(Applicable {
-                counter: CounterId::window_of(scope, window.per),
-                name: window.name,
-                rule: Rule::Window {
-                    per: window.per,
-                    max: window.max,
-                    shadow_max: window.shadow_max,
-                },
-            });
+            if let Rule::Quota { every, period, .. } = &mut limit.rule
+                && now.wall >= period.end
+            {
+                *period = self.calendar.period(*every, now.wall);
+                limit.counter = CounterId::of_parts(0, 0).in_period(period.start);
+            }
+            let within = limit.counter.within_scope();
+            match scope {
+                Some(scope) => limit.counter = CounterId::of_parts(scope, within),
+                None => left_out = true,
+            }
         }
-        for quota in &self.quotas {
-            let Some(scope) = scope_of(quota.whose, false) else {
-                continue;
+        if left_out {
+            let mut whose = self.whose();
+            let has_scope = |whose| match whose {
+                Some(Whose::Address) => address.is_some(),
+                Some(Whose::Callers(place)) => place < scopes.len(),
+                _ => true,
             };
-            let period = self.period_of(quota, now);
-            limits.push(Applicable {
-                counter: CounterId::of_parts(scope, 0).in_period(period.start),
-                name: quota.name,
-                rule: Rule::Quota {
-                    every: quota.every,
-                    units: quota.units,
-                    refuse_at: quota.refuse_at,
-                    period,
-                },
-            });
+            limits.retain(|_| has_scope(whose.next()));
         }
         limits
+    }
+
+    /// Whose counters the windows and quotas mean, in their order.
+    fn whose(&self) -> impl Iterator<Item = Whose> + '_ {
+        let windows = self.windows.iter().map(|window| window.whose);
+        windows.chain(self.quotas.iter().map(|quota| quota.whose))
     }
 
     fn period_of(&self, quota: &QuotaTerms, now: Now) -> Period {
@@ -278,16 +307,14 @@ impl CompiledLimits {
         route: Option<&Route>,
         now: Now,
     ) -> Self {
-        let terms = Arc::new(LimitTerms::new(catalog, caller, api, route, now));
+        let terms = Rc::new(LimitTerms::new(catalog, caller, api, route, now));
         terms.bind(caller, KnownScopes::default())
     }
 
     /// Whether some counter is by the client's address, which [`Self::at`] must then be given.
     #[must_use]
     pub fn needs_address(&self) -> bool {
-        let windows = self.terms.windows.iter().map(|window| window.whose);
-        let quotas = self.terms.quotas.iter().map(|quota| quota.whose);
-        windows.chain(quotas).any(|whose| whose == Whose::Address)
+        self.terms.whose().any(|whose| whose == Whose::Address)
     }
 
     /// How long counters of an address live that are charged now.

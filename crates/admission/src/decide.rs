@@ -60,6 +60,7 @@ pub enum Verdict {
 
 impl Reading {
     /// Reads a window for a limit and a cost.
+    #[inline]
     #[must_use]
     pub fn of_window(window: &Window, limit: &Applicable, cost: u64) -> Self {
         let counted = window.counted();
@@ -81,6 +82,7 @@ impl Reading {
     }
 
     /// Reads a quota.
+    #[inline]
     #[must_use]
     pub fn of_quota(used: u64) -> Self {
         Self {

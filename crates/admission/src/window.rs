@@ -21,6 +21,7 @@ use slots::Slots;
 pub const SLOTS_PER_SPAN: u64 = 60;
 
 /// The slot that a tick lies in, counted from the Unix epoch.
+#[inline]
 #[must_use]
 pub fn slot_at(per: Per, at: Ticks) -> u64 {
     let scaled = at.0.saturating_mul(SLOTS_PER_SPAN);
@@ -34,6 +35,7 @@ pub fn slot_at(per: Per, at: Ticks) -> u64 {
 }
 
 /// The first tick at which units of the slot no longer count.
+#[inline]
 #[must_use]
 pub fn slot_expires_at(per: Per, slot: u64) -> Ticks {
     let first_dead = slot.saturating_add(SLOTS_PER_SPAN + 1);
@@ -66,12 +68,14 @@ impl Window {
     }
 
     /// The span.
+    #[inline]
     #[must_use]
     pub fn per(&self) -> Per {
         self.per
     }
 
     /// Units that count now, that is at the latest moment the window was moved to.
+    #[inline]
     #[must_use]
     pub fn counted(&self) -> u64 {
         self.counted
@@ -79,6 +83,7 @@ impl Window {
 
     /// Moves the window to a moment: what is too old no longer counts. Earlier moments than the
     /// latest change nothing.
+    #[inline]
     pub fn advance(&mut self, now: Ticks) {
         let slot = slot_at(self.per, now);
         if slot <= self.newest {
@@ -94,12 +99,14 @@ impl Window {
     }
 
     /// Counts units at the latest moment.
+    #[inline]
     pub fn add(&mut self, units: u64) {
         self.add_in(self.newest, units);
     }
 
     /// Counts units in a slot. Those of a slot that no longer counts are ignored; a slot beyond
     /// the latest moment is taken as the latest.
+    #[inline]
     pub fn add_in(&mut self, slot: u64, units: u64) {
         let units = u32::try_from(units).unwrap_or(u32::MAX);
         let age = self.newest.saturating_sub(slot);
@@ -117,12 +124,13 @@ impl Window {
             return;
         }
         let units = u32::try_from(units).unwrap_or(u32::MAX);
-        let taken = self.slots.take(self.newest - age, units);
+        let taken = self.slots.take(self.newest - age, units, self.newest);
         self.counted -= u64::from(taken);
     }
 
     /// The moment from which on `cost` units fit under `max` if nothing else is counted;
     /// `None`: never. A moment in the past where they fit already.
+    #[inline]
     #[must_use]
     pub fn opens_at(&self, max: u64, cost: u64) -> Option<Ticks> {
         if max == 0 || cost > max {
@@ -142,6 +150,7 @@ impl Window {
     }
 
     /// The moment at which what is left of `max` next grows; `None` where it cannot.
+    #[inline]
     #[must_use]
     pub fn grows_at(&self, max: u64) -> Option<Ticks> {
         if self.counted >= max {

@@ -22,8 +22,9 @@ pub(crate) enum Body {
     },
 }
 
-/// One counter.
+/// One counter. In this order: what counts stands in one cache line, the rest in the next.
 #[derive(Debug, Clone)]
+#[repr(C)]
 pub(crate) struct Counter {
     pub(crate) body: Body,
     /// When it was made.
@@ -78,6 +79,7 @@ impl Counter {
     }
 
     /// Periods of two lengths may begin together and share the counter: the longer holds.
+    #[inline]
     pub(crate) fn prolong(&mut self, kind: CounterKind) {
         if let (Body::Quota { ends_at }, CounterKind::Quota { ends_at: asked }) =
             (&mut self.body, kind)
@@ -87,19 +89,30 @@ impl Counter {
     }
 
     /// Lets what is too old go.
+    #[inline]
     pub(crate) fn advance(&mut self, now: Ticks) {
         if let Body::Window(window) = &mut self.body {
             window.advance(now);
         }
     }
 
+    /// Moves the counter to a request's moment. Also where it will refuse: what is used up is never
+    /// charged again, and must not be forgotten earlier for it.
+    #[inline]
+    pub(crate) fn move_to(&mut self, now: Ticks, kind: CounterKind) {
+        self.advance(now);
+        self.prolong(kind);
+    }
+
     /// Units kept, held and in flight.
+    #[inline]
     pub(crate) fn spent(&self) -> u64 {
         let ended = self.settled.saturating_add(self.held);
         ended.saturating_add(self.in_flight)
     }
 
     /// Units that count against limits, at the latest moment the counter was moved to.
+    #[inline]
     pub(crate) fn counted(&self) -> u64 {
         match &self.body {
             Body::Window(window) => window.counted(),
@@ -107,6 +120,7 @@ impl Counter {
         }
     }
 
+    #[inline]
     pub(crate) fn reading(&self, limit: &Applicable, cost: u64) -> Reading {
         match &self.body {
             Body::Window(window) => Reading::of_window(window, limit, cost),
@@ -114,7 +128,14 @@ impl Counter {
         }
     }
 
+    /// Whether the mark allows so many units more.
+    #[inline]
+    pub(crate) fn pays(&self, cost: u64) -> bool {
+        self.reserved.saturating_add(cost) <= self.granted
+    }
+
     /// Takes units. The mark must allow it, where one is needed.
+    #[inline]
     pub(crate) fn charge(&mut self, cost: u64, at: Ticks) {
         if let Body::Window(window) = &mut self.body {
             window.add(cost);
@@ -128,6 +149,7 @@ impl Counter {
 
     /// Ends a request: keeps what is kept and gives the rest back, to a window in the slot of
     /// admission, if that still counts.
+    #[inline]
     pub(crate) fn settle(&mut self, charge: &Charge) {
         let back = charge.reserved.saturating_sub(charge.kept);
         if let (Body::Window(window), true) = (&mut self.body, back > 0) {

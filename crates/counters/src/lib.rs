@@ -29,6 +29,7 @@ mod restore;
 mod shard;
 mod snapshot;
 mod sync;
+mod table;
 mod unrecorded;
 
 pub use addresses::ADDRESSES_APART_MAX;

@@ -12,8 +12,8 @@ use tollgate_model::{Charge, CounterKind, Mark, Now, Quota, RateLimit, Ticks, Ti
 use crate::addresses::{ADDRESSES_APART_MAX, Addresses};
 use crate::counter::{Body, Counter, QUOTA_KEPT_US};
 use crate::grant::{GrantLog, grant_units, needs_mark};
-use crate::reservation::{Charges, Denied, Reservation, ReserveError};
-use crate::shard::{Locked, Shard, Shards};
+use crate::reservation::{Charges, Denied, Reservation, ReserveError, Taken, TakenOn};
+use crate::shard::{Locked, Places, Shard, Shards};
 use crate::sync::Mutex;
 
 /// How much is held, for metrics and tests.
@@ -84,18 +84,13 @@ impl MemoryCounters {
             limits
         };
         let mut locked = self.shards.lock(limits.iter().map(|limit| limit.counter));
-        let scopes = limits.chunk_by(of_one_scope).filter_map(<[_]>::first);
-        locked.fetch(scopes.map(|limit| limit.counter));
         let at = locked.clamp(now.ticks);
-        let standings = self.standings(&mut locked, limits, at);
-        let fit = limits
-            .iter()
-            .zip(&standings)
-            .all(|(l, s)| l.fits(s.counted, cost));
-        let (would_deny, charge_windows) = if fit {
+        let mut places = locked.places(limits.iter().map(|limit| limit.counter));
+        let asked = self.ask(&mut locked, &places, limits, cost, at);
+        let (would_deny, charge_windows) = if asked.fit {
             (None, enforcement != Enforcement::Off)
         } else {
-            let readings = self.readings(&mut locked, limits, cost, at);
+            let readings = self.readings(&mut locked, &places, limits, cost, at);
             match decide(limits, &readings, cost, now, enforcement) {
                 Verdict::Admit {
                     would_deny,
@@ -107,30 +102,113 @@ impl MemoryCounters {
             }
         };
         let charged = |limit: &Applicable| charge_windows || limit.is_quota();
-
         let mut marks: SmallVec<[Mark; 6]> = SmallVec::new();
-        for (limit, standing) in limits.iter().zip(&standings) {
-            let beyond = standing.reserved.saturating_add(cost) > standing.granted;
-            if charged(limit) && beyond && needs_mark(limit) {
-                marks.push(standing.raised_mark(limit, cost, at));
+        if !asked.paid {
+            for (limit, place) in limits.iter().zip(&places) {
+                let mark = |counter: &Counter| raised_mark(counter, limit, cost, at);
+                if charged(limit) && needs_mark(limit) {
+                    marks.extend(match place.and_then(|place| locked.at(place)) {
+                        Some((counter, _)) => mark(counter),
+                        None => mark(&self.blank(limit.kind(), at)),
+                    });
+                }
             }
-        }
-        if !marks.is_empty() {
-            grants.grant(&marks)?;
+            if !marks.is_empty() {
+                grants.grant(&marks)?;
+            }
+            // What is not charged makes no counter.
+            for (limit, _) in limits
+                .iter()
+                .zip(&places)
+                .filter(|(_, place)| place.is_none())
+            {
+                if charged(limit) {
+                    let make = || self.blank(limit.kind(), at);
+                    let shard = locked.shard(limit.counter);
+                    shard.and_then(|shard| shard.find_or_make(limit.counter, make));
+                }
+            }
+            places = locked.places(limits.iter().map(|limit| limit.counter));
         }
 
-        let mut reservation = Reservation {
-            charges: Charges::new(),
-            readings: Readings::new(),
+        let taken = self.take(&mut locked, &places, limits, cost, at, charged, &marks);
+        Ok(Reservation {
+            taken,
+            cost,
             would_deny,
             at,
-        };
-        for scope in limits.chunk_by(of_one_scope) {
-            if let Some(shard) = scope.first().and_then(|l| locked.shard(l.counter)) {
-                self.charge(shard, scope, cost, &charged, &marks, &mut reservation);
-            }
+        })
+    }
+
+    /// Takes the units on the counters that are charged, under their raised marks.
+    #[inline]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one step of `reserve`, apart only for its length"
+    )]
+    fn take(
+        &self,
+        locked: &mut Locked<'_>,
+        places: &Places,
+        limits: &[Applicable],
+        cost: u64,
+        at: Ticks,
+        charged: impl Fn(&Applicable) -> bool,
+        marks: &[Mark],
+    ) -> Taken {
+        let mut taken = Taken::with_capacity(limits.len());
+        for (limit, place) in limits.iter().zip(places) {
+            let (counter, kind) = (limit.counter, limit.kind());
+            let (round, reading) = match place.and_then(|place| locked.at(place)) {
+                Some((held, round)) if charged(limit) => {
+                    if let Some(mark) = marks.iter().find(|mark| mark.counter == counter) {
+                        held.granted = mark.granted;
+                    }
+                    debug_assert!(!needs_mark(limit) || held.pays(cost));
+                    held.charge(cost, at);
+                    (Some(round), held.reading(limit, cost))
+                }
+                Some((held, _)) => (None, held.reading(limit, cost)),
+                None => (None, self.blank(kind, at).reading(limit, cost)),
+            };
+            taken.push(TakenOn {
+                counter,
+                kind,
+                round,
+                reading,
+            });
         }
-        Ok(reservation)
+        taken
+    }
+
+    /// Moves the limits' counters to a moment, and asks them for so many units.
+    fn ask(
+        &self,
+        locked: &mut Locked<'_>,
+        places: &Places,
+        limits: &[Applicable],
+        cost: u64,
+        at: Ticks,
+    ) -> Asked {
+        let mut asked = Asked {
+            fit: true,
+            paid: true,
+        };
+        for (limit, place) in limits.iter().zip(places) {
+            let counted = match place.and_then(|place| locked.at(place)) {
+                Some((counter, _)) => {
+                    counter.move_to(at, limit.kind());
+                    asked.paid &= counter.pays(cost) || !needs_mark(limit);
+                    counter.counted()
+                }
+                None => {
+                    asked.paid = false;
+                    self.blank(limit.kind(), at).counted()
+                }
+            };
+            asked.fit &= limit.fits(counted, cost);
+        }
+        asked
     }
 
     /// Ends a request: keeps so many units on windows and on quotas (never more than were
@@ -144,24 +222,28 @@ impl MemoryCounters {
         kept_quotas: u64,
         assign: &mut dyn FnMut(&[Charge]),
     ) {
-        let mut charges = reservation.charges;
-        let mut locked = self
-            .shards
-            .lock(charges.iter().map(|charge| charge.counter));
-        for charge in &mut charges {
-            let kept = match charge.kind {
+        let taken = reservation.taken.iter().filter(|on| on.round.is_some());
+        let counters = taken.clone().map(|on| on.counter);
+        let mut locked = self.shards.lock(counters.clone());
+        let places = locked.places(counters);
+        let mut charges = Charges::new();
+        for (on, place) in taken.zip(places) {
+            let kept = match on.kind {
                 CounterKind::Window(_) => kept_windows,
                 CounterKind::Quota { .. } => kept_quotas,
             };
-            charge.kept = kept.min(charge.reserved);
-        }
-        for scope in charges.chunk_by(|a, b| a.counter.scope() == b.counter.scope()) {
-            let mut group = scope.first().and_then(|c| locked.group(c.counter));
-            for charge in scope {
-                if let Some(counter) = group.as_mut().and_then(|g| g.find(charge.counter)) {
-                    counter.settle(charge);
-                }
+            let charge = Charge {
+                counter: on.counter,
+                kind: on.kind,
+                reserved: reservation.cost,
+                kept: kept.min(reservation.cost),
+                at: reservation.at,
+                round: on.round.unwrap_or(0),
+            };
+            if let Some((counter, _)) = place.and_then(|place| locked.at(place)) {
+                counter.settle(&charge);
             }
+            charges.push(charge);
         }
         assign(&charges);
     }
@@ -171,7 +253,8 @@ impl MemoryCounters {
     pub fn read(&self, limits: &[Applicable], cost: u64, now: Now) -> Readings {
         let mut locked = self.shards.lock(limits.iter().map(|limit| limit.counter));
         let at = locked.clamp(now.ticks);
-        self.readings(&mut locked, limits, cost, at)
+        let places = locked.places(limits.iter().map(|limit| limit.counter));
+        self.readings(&mut locked, &places, limits, cost, at)
     }
 
     /// Says that what was counted before `at` is lost: windows that are not known count as
@@ -230,107 +313,25 @@ impl MemoryCounters {
         totals
     }
 
-    fn standings(
-        &self,
-        locked: &mut Locked<'_>,
-        limits: &[Applicable],
-        at: Ticks,
-    ) -> SmallVec<[Standing; 6]> {
-        self.look(locked, limits, at, |counter, _| Standing::of(counter))
-    }
-
     fn readings(
         &self,
         locked: &mut Locked<'_>,
+        places: &Places,
         limits: &[Applicable],
         cost: u64,
         at: Ticks,
     ) -> Readings {
-        self.look(locked, limits, at, |counter, limit| {
-            counter.reading(limit, cost)
-        })
-    }
-
-    /// What is to be known of each limit's counter at a moment. Changes nothing that counts.
-    fn look<T>(
-        &self,
-        locked: &mut Locked<'_>,
-        limits: &[Applicable],
-        at: Ticks,
-        see: impl Fn(&Counter, &Applicable) -> T,
-    ) -> SmallVec<[T; 6]> {
-        let mut seen = SmallVec::new();
-        for scope in limits.chunk_by(of_one_scope) {
-            let mut group = scope.first().and_then(|l| locked.group(l.counter));
-            for limit in scope {
-                seen.push(match group.as_mut().and_then(|g| g.find(limit.counter)) {
-                    Some(counter) => {
-                        counter.advance(at);
-                        // Also where it refuses: what is used up is never charged again.
-                        counter.prolong(limit.kind());
-                        see(counter, limit)
-                    }
-                    None => see(&self.blank(limit.kind(), at), limit),
-                });
-            }
-        }
-        seen
-    }
-
-    /// Charges the counters of one scope.
-    fn charge(
-        &self,
-        shard: &mut Shard,
-        limits: &[Applicable],
-        cost: u64,
-        charged: &dyn Fn(&Applicable) -> bool,
-        marks: &[Mark],
-        reservation: &mut Reservation,
-    ) {
-        let (at, round) = (reservation.at, shard.round);
-        let Some(first) = limits.first() else {
-            return;
-        };
-        // What is not charged makes no counter.
-        let mut group = if limits.iter().any(charged) {
-            Some(shard.group_or_make(first.counter))
-        } else {
-            shard.group(first.counter)
-        };
-        for limit in limits {
-            let (id, kind) = (limit.counter, limit.kind());
-            let make = || self.blank(kind, at);
-            let found = group.as_mut().and_then(|group| {
-                if charged(limit) {
-                    group.find_or_make(id, make)
-                } else {
-                    group.find(id)
+        let mut readings = Readings::new();
+        for (limit, place) in limits.iter().zip(places) {
+            readings.push(match place.and_then(|place| locked.at(place)) {
+                Some((counter, _)) => {
+                    counter.move_to(at, limit.kind());
+                    counter.reading(limit, cost)
                 }
+                None => self.blank(limit.kind(), at).reading(limit, cost),
             });
-            let Some(counter) = found else {
-                reservation.readings.push(make().reading(limit, cost));
-                continue;
-            };
-            if charged(limit) {
-                if let Some(mark) = marks.iter().find(|mark| mark.counter == id) {
-                    counter.granted = mark.granted;
-                }
-                counter.prolong(kind);
-                debug_assert!(
-                    !needs_mark(limit) || counter.reserved.saturating_add(cost) <= counter.granted
-                );
-                counter.charge(cost, at);
-                reservation.charges.push(Charge {
-                    counter: id,
-                    kind,
-                    reserved: cost,
-                    kept: cost,
-                    at,
-                    round,
-                });
-            }
-            reservation.readings.push(counter.reading(limit, cost));
         }
+        readings
     }
 
     /// A counter that is not known: empty, but for windows while counters are lost and for quotas
@@ -362,37 +363,22 @@ pub(crate) fn evict_shard(shard: &Mutex<Shard>, now: Ticks, wall: Timestamp) -> 
     shard.retain(|counter| !counter.is_spent(at, wall))
 }
 
-fn of_one_scope(a: &Applicable, b: &Applicable) -> bool {
-    a.counter.scope() == b.counter.scope()
+/// What the counters of a request say before anything is decided.
+struct Asked {
+    /// The units fit every limit, shadows included.
+    fit: bool,
+    /// All counters are there, and their marks allow the units.
+    paid: bool,
 }
 
-/// Where a counter stands before a request is charged.
-struct Standing {
-    counted: u64,
-    began: Ticks,
-    reserved: u64,
-    granted: u64,
-}
-
-impl Standing {
-    fn of(counter: &Counter) -> Self {
-        Self {
-            counted: counter.counted(),
-            began: counter.began,
-            reserved: counter.reserved,
-            granted: counter.granted,
-        }
-    }
-
-    /// The mark that the counter needs before it can pay `cost`.
-    fn raised_mark(&self, limit: &Applicable, cost: u64, at: Ticks) -> Mark {
-        let units = grant_units(limit, self.counted, cost);
-        Mark {
-            counter: limit.counter,
-            kind: limit.kind(),
-            began: self.began,
-            granted: self.reserved.saturating_add(units),
-            at,
-        }
-    }
+/// The mark that the counter needs before it can pay `cost`; `None` where it can.
+fn raised_mark(counter: &Counter, limit: &Applicable, cost: u64, at: Ticks) -> Option<Mark> {
+    let units = || grant_units(limit, counter.counted(), cost);
+    (!counter.pays(cost)).then(|| Mark {
+        counter: limit.counter,
+        kind: limit.kind(),
+        began: counter.began,
+        granted: counter.reserved.saturating_add(units()),
+        at,
+    })
 }

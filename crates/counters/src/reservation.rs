@@ -2,9 +2,23 @@
 
 use smallvec::SmallVec;
 use tollgate_admission::{LimitName, Reading, Readings, Refusal};
-use tollgate_model::{Charge, Ticks};
+use tollgate_model::{Charge, CounterId, CounterKind, Ticks};
 
 use crate::grant::GrantRefused;
+
+/// On the heap: a reservation changes hands several times, and what was just written would be copied
+/// each time.
+pub(crate) type Taken = Vec<TakenOn>;
+
+/// What was taken on one counter, if anything, and where its limit stands since.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TakenOn {
+    pub(crate) counter: CounterId,
+    pub(crate) kind: CounterKind,
+    /// See [`Charge::round`]; `None`: nothing was taken.
+    pub(crate) round: Option<u64>,
+    pub(crate) reading: Reading,
+}
 
 pub(crate) type Charges = SmallVec<[Charge; 6]>;
 
@@ -13,8 +27,10 @@ pub(crate) type Charges = SmallVec<[Charge; 6]>;
 #[derive(Debug)]
 #[must_use = "a reservation must be settled, or its units stay in flight"]
 pub struct Reservation {
-    pub(crate) charges: Charges,
-    pub(crate) readings: Readings,
+    /// In the order of the limits.
+    pub(crate) taken: Taken,
+    /// Units, on each counter.
+    pub(crate) cost: u64,
     pub(crate) would_deny: Option<LimitName>,
     pub(crate) at: Ticks,
 }
@@ -22,15 +38,22 @@ pub struct Reservation {
 impl Reservation {
     /// What was taken, for a progress entry of a request that takes long: each as if all of it
     /// were kept.
-    #[must_use]
-    pub fn charges(&self) -> &[Charge] {
-        &self.charges
+    pub fn charges(&self) -> impl Iterator<Item = Charge> + '_ {
+        self.taken.iter().filter_map(|on| {
+            Some(Charge {
+                counter: on.counter,
+                kind: on.kind,
+                reserved: self.cost,
+                kept: self.cost,
+                at: self.at,
+                round: on.round?,
+            })
+        })
     }
 
     /// Where each limit stands with this request counted, in the order of the limits.
-    #[must_use]
-    pub fn readings(&self) -> &[Reading] {
-        &self.readings
+    pub fn readings(&self) -> impl Iterator<Item = Reading> + '_ {
+        self.taken.iter().map(|on| on.reading)
     }
 
     /// The limit that would have refused, were it not a shadow or only observed.

@@ -144,7 +144,7 @@ impl MemoryCounters {
             };
             if let Some(shard) = self.shards.get(shard_of(id)) {
                 let mut shard = shard.lock();
-                shard.group_or_make(id).find_or_make(id, || counter);
+                shard.find_or_make(id, || counter);
             }
         }
     }

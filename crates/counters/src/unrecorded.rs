@@ -22,9 +22,11 @@ impl MemoryCounters {
     /// Ends a request of which no record will tell: as [`Self::settle`], but what it keeps is
     /// held, because nothing settled may lack its record.
     pub fn settle_unrecorded(&self, reservation: Reservation, kept_windows: u64, kept_quotas: u64) {
-        let locks: Charges = reservation.charges.clone();
-        let mut locked = self.shards.lock(locks.iter().map(|charge| charge.counter));
-        for mut charge in reservation.charges {
+        let charges: Charges = reservation.charges().collect();
+        let mut locked = self
+            .shards
+            .lock(charges.iter().map(|charge| charge.counter));
+        for mut charge in charges {
             let kept = match charge.kind {
                 CounterKind::Window(_) => kept_windows,
                 CounterKind::Quota { .. } => kept_quotas,
@@ -56,9 +58,9 @@ impl MemoryCounters {
     pub fn seed_quota(&self, counter: CounterId, kind: CounterKind, used: u64, now: Now) {
         let mut locked = self.shards.lock(std::iter::once(counter));
         let at = locked.clamp(now.ticks);
-        let group = locked.shard(counter).map(|s| s.group_or_make(counter));
         let make = || self.blank(kind, at);
-        if let Some(held) = group.and_then(|g| g.find_or_make(counter, make)) {
+        let shard = locked.shard(counter);
+        if let Some(held) = shard.and_then(|s| s.find_or_make(counter, make)) {
             held.prolong(kind);
             // What the platform knows of was recorded: it is no longer held on suspicion.
             let known = used.saturating_sub(held.in_flight);
@@ -74,9 +76,9 @@ impl MemoryCounters {
     pub fn carry_quota(&self, counter: CounterId, kind: CounterKind, used: u64, now: Now) {
         let mut locked = self.shards.lock(std::iter::once(counter));
         let at = locked.clamp(now.ticks);
-        let group = locked.shard(counter).map(|s| s.group_or_make(counter));
         let make = || self.blank(kind, at);
-        if let Some(quota) = group.and_then(|g| g.find_or_make(counter, make)) {
+        let shard = locked.shard(counter);
+        if let Some(quota) = shard.and_then(|s| s.find_or_make(counter, make)) {
             quota.prolong(kind);
             let known = used.saturating_sub(quota.in_flight);
             quota.held = quota.held.max(known.saturating_sub(quota.settled));

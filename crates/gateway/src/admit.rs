@@ -1,7 +1,8 @@
 //! Steps 7 and 8 of the order of refusals: room in the journal, then all limits at once.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use tollgate_admission::{
@@ -39,7 +40,7 @@ type TermsMap = HashMap<TermsKey, Cached, BuildHasherDefault<MixesWords>>;
 
 /// Addresses of shared values; [`Cached`] keeps the values themselves, so that no other value
 /// comes to stand at one of them meanwhile.
-#[derive(PartialEq, Eq, Hash)]
+#[derive(PartialEq, Eq)]
 struct TermsKey {
     /// The key, where limits stand on it.
     key: usize,
@@ -52,8 +53,21 @@ struct TermsKey {
     subscribed: bool,
 }
 
+impl Hash for TermsKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // Each moved elsewhere, so that what they have in common does not cancel out: addresses
+        // differ in their middle bits, the others in their lowest.
+        let words = self.key
+            ^ self.plan.rotate_left(16)
+            ^ self.api.rotate_left(32)
+            ^ self.route.rotate_left(48)
+            ^ (self.calendar as usize).rotate_left(56);
+        state.write_usize(words);
+    }
+}
+
 struct Cached {
-    terms: Arc<LimitTerms>,
+    terms: Rc<LimitTerms>,
     _alive: (Caller, Arc<ApiRoutes>),
 }
 
@@ -81,9 +95,6 @@ impl Hasher for MixesWords {
     }
     fn write_usize(&mut self, word: usize) {
         self.mix(word as u64);
-    }
-    fn write_u32(&mut self, word: u32) {
-        self.mix(u64::from(word));
     }
 }
 
@@ -132,7 +143,7 @@ impl CompiledCache {
                 let by = periods.at(now);
                 let terms = LimitTerms::new(catalog, asked, route.api(), route.route(), by);
                 Cached {
-                    terms: Arc::new(terms),
+                    terms: Rc::new(terms),
                     _alive: (caller.clone(), Arc::clone(route.owner())),
                 }
             });
@@ -197,7 +208,11 @@ pub(crate) struct NotAdmitted {
 /// Everything that bears on a request.
 pub(crate) fn bounds(visit: &Visit, caller: &Caller, route: &RouteMatch) -> Bounds {
     let catalog = &visit.catalog.catalog;
-    let compiled = visit.worker.compiled(catalog, caller, route, visit.now);
+    let periods = &visit.worker.node().periods;
+    let compiled = visit
+        .worker
+        .compiled()
+        .get(catalog, caller, route, visit.now, periods);
     let scope = compiled.needs_address().then(|| {
         let hold = compiled.address_hold(visit.now);
         let node = visit.worker.node();
@@ -275,7 +290,7 @@ pub(crate) fn admit(
             }
             let terms = Terms {
                 cost: bounds.cost,
-                readings: reservation.readings().iter().copied().collect(),
+                readings: reservation.readings().collect(),
                 compiled: bounds.compiled,
                 limits: bounds.limits,
             };
@@ -304,7 +319,7 @@ pub(crate) fn admit(
 
 /// Units by which an admitted request stands above a limit that holds: always 0. Asked of what
 /// was read after charging, not of what was decided by.
-fn over_admitted(limits: &Limits, readings: &[Reading]) -> u64 {
+fn over_admitted(limits: &Limits, readings: impl Iterator<Item = Reading>) -> u64 {
     let holding = limits
         .iter()
         .zip(readings)

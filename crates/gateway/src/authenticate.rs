@@ -203,13 +203,13 @@ pub(crate) fn check_key(
     scope: Option<&str>,
     address: Option<IpAddr>,
 ) -> Option<DenialCode> {
-    let (Some(key), Some(subscription)) = (&caller.key, caller.subscription()) else {
+    let (Some(key), Some(payer)) = (&caller.key, &caller.payer) else {
         return None;
     };
     if key.state != tollgate_model::KeyState::Active {
         return Some(DenialCode::KeyDisabled);
     }
-    if api.is_some_and(|api| !subscription.apis.contains(&api.id)) {
+    if api.is_some_and(|api| !payer.apis.contains(&api.id)) {
         return Some(DenialCode::ApiNotSubscribed);
     }
     let allowed = key.allowed_addresses();
@@ -228,7 +228,7 @@ pub(crate) fn check_key(
 
 /// Step 6: where the subscription stands.
 pub(crate) fn check_state(caller: &Caller) -> Option<DenialCode> {
-    match caller.subscription()?.state {
+    match caller.payer.as_ref()?.state {
         SubscriptionState::Suspended => Some(DenialCode::SubscriptionSuspended),
         SubscriptionState::Cancelled => Some(DenialCode::SubscriptionCancelled),
         SubscriptionState::Trialing | SubscriptionState::Active | SubscriptionState::PastDue => {

@@ -242,7 +242,7 @@ impl GatewayByHand {
             id: worker.mint(now),
             now,
             address,
-            catalog: self.node.catalog.load_full(),
+            catalog: worker.catalog(),
             worker: Rc::clone(worker),
         };
         let asked = match gate(&visit, &connection, parts) {

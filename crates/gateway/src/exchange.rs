@@ -312,7 +312,7 @@ impl Exchange {
         if permit.room.is_none() {
             return;
         }
-        let charges = permit.reservation.charges().to_vec();
+        let charges: Vec<Charge> = permit.reservation.charges().collect();
         let event = self.event_so_far(&charges);
         self.worker
             .append_extra(&Entry::Progress { event, charges });

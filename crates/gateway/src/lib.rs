@@ -42,6 +42,7 @@ mod gateway;
 mod handle;
 mod head;
 mod headers;
+mod in_force;
 mod keys;
 mod lost;
 mod me;

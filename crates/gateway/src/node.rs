@@ -228,10 +228,16 @@ impl Node {
         }
     }
 
+    /// How many catalogs have been published: as long as it is the same, so is the one in force.
+    #[inline]
+    pub(crate) fn published(&self) -> u64 {
+        self.published.load(Ordering::Acquire)
+    }
+
     /// A thread is between two requests: whatever it decides from here on, it decides by what has
     /// been published.
     pub(crate) fn turn(&self, thread: u16) {
-        let published = self.published.load(Ordering::Acquire);
+        let published = self.published();
         if let Some(turned) = self.turned.get(usize::from(thread)) {
             turned.store(published, Ordering::Release);
         }
@@ -239,7 +245,7 @@ impl Node {
 
     /// Whether no thread decides by an earlier catalog any more.
     pub(crate) fn has_turned(&self) -> bool {
-        let published = self.published.load(Ordering::Acquire);
+        let published = self.published();
         let behind = |turned: &AtomicU64| turned.load(Ordering::Acquire) < published;
         let ending = self.stage() >= Stage::Draining
             || self.threads_running.load(Ordering::Acquire) < self.mailboxes.len();

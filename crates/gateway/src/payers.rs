@@ -9,12 +9,14 @@
 //! **Does not own** the catalog's objects.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
 use tollgate_admission::scope_of;
-use tollgate_model::{By, Catalog, PeriodBasis, Plan, Subscription, SubscriptionId};
+use tollgate_model::{
+    ApiId, By, Catalog, PeriodBasis, Plan, Subscription, SubscriptionId, SubscriptionState,
+};
 
 #[cfg(doc)]
 use tollgate_model::CounterId;
@@ -27,6 +29,10 @@ pub(crate) struct Payer {
     pub(crate) subscription: Arc<Subscription>,
     /// The plan in force.
     pub(crate) plan: Arc<Plan>,
+    /// The subscription's, here and shared among subscriptions to the same: a decision asks nothing
+    /// else of it, and so does not wait for it.
+    pub(crate) apis: Arc<[ApiId]>,
+    pub(crate) state: SubscriptionState,
     /// What counters know it by.
     pub(crate) scope: u128,
     /// Which calendar its periods follow; those of one catalog with the same number have the same.
@@ -48,6 +54,7 @@ impl Payers {
         payers.reserve(catalog.subscriptions.len());
         let mut calendars = HashMap::new();
         let mut ambiguous = Vec::new();
+        let mut offers: HashSet<Arc<[ApiId]>> = HashSet::new();
         for subscription in catalog.subscriptions.values() {
             let Some(plan) = catalog.find_plan_of(subscription) else {
                 continue;
@@ -59,7 +66,15 @@ impl Payers {
             let anniversary = plan.period == PeriodBasis::Anniversary;
             let first_day = anniversary.then_some(subscription.started_on);
             let unused = u32::try_from(calendars.len()).unwrap_or(u32::MAX);
+            let known = offers.get(subscription.apis.as_slice()).map(Arc::clone);
+            let apis = known.unwrap_or_else(|| {
+                let apis: Arc<[ApiId]> = subscription.apis.as_slice().into();
+                offers.insert(Arc::clone(&apis));
+                apis
+            });
             let payer = Payer {
+                apis,
+                state: subscription.state,
                 subscription: Arc::clone(subscription),
                 plan: Arc::clone(plan),
                 scope: scope_of_subscription(&subscription.id),

@@ -18,6 +18,7 @@ use crate::admit::CompiledCache;
 use crate::authenticate::{Directory, check_caller};
 use crate::checkpoint;
 use crate::handle::GatewayHandle;
+use crate::in_force::CatalogHeld;
 use crate::node::{Node, NodeParts};
 use crate::options::Options;
 use crate::recover::{Finished, restore};
@@ -40,6 +41,7 @@ pub enum NotDecided {
 /// What one thread of a gateway keeps of its own.
 pub struct Lane {
     node: Arc<Node>,
+    catalog: CatalogHeld,
     route: RouteMatch,
     compiled: CompiledCache,
 }
@@ -130,6 +132,7 @@ impl Probe {
         let api = catalog.routes.find_api("", path)?;
         Some(Lane {
             node: Arc::clone(&self.node),
+            catalog: CatalogHeld::new(&self.node),
             route: api.find_route(path, "GET").ok()?,
             compiled: CompiledCache::default(),
         })
@@ -148,7 +151,7 @@ impl Lane {
         now: Now,
         grants: &mut dyn GrantLog,
     ) -> Result<Reservation, NotDecided> {
-        let catalog = self.node.catalog.load();
+        let catalog = self.catalog.get(&self.node);
         let directory = Directory {
             catalog: &catalog.catalog,
             payers: &catalog.payers,

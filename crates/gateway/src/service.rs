@@ -21,8 +21,8 @@ use crate::credentials::{Presented, bearers, presented};
 use crate::exchange::Exchange;
 use crate::forward::{Abort, AnswerBody, forward};
 use crate::head::{HeadFacts, check_head};
+use crate::in_force::InForce;
 use crate::me;
-use crate::node::Compiled;
 use crate::options::{REFUSED_BODY_BYTES_MAX, REFUSED_BODY_TIMEOUT};
 use crate::problem::Denial;
 use crate::record::{Facts, Fate, Recorded, append, event};
@@ -39,7 +39,7 @@ pub(crate) struct Visit {
     /// The moment of admission.
     pub(crate) now: Now,
     pub(crate) address: IpAddr,
-    pub(crate) catalog: Arc<Compiled>,
+    pub(crate) catalog: Rc<InForce>,
 }
 
 /// Leave to forward.
@@ -103,7 +103,7 @@ pub(crate) async fn serve(
         id: worker.mint(now),
         now,
         address: client_address(connection.peer_address(), &parts.headers, trusted),
-        catalog: worker.node().catalog.load_full(),
+        catalog: worker.catalog(),
         worker,
     };
     match gate(&visit, &connection, &parts) {

@@ -116,6 +116,8 @@ pub(crate) fn subscription(id: &str, plan: &str, apis: &[&str]) -> Subscription 
 pub(crate) fn payer(subscription: Subscription, plan: Plan) -> Arc<Payer> {
     Arc::new(Payer {
         scope: scope_of_subscription(&subscription.id),
+        apis: subscription.apis.as_slice().into(),
+        state: subscription.state,
         subscription: Arc::new(subscription),
         plan: Arc::new(plan),
         calendar: 0,

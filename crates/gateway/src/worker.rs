@@ -15,21 +15,19 @@ use std::time::Duration;
 use http::Method;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tollgate_admission::CompiledLimits;
 use tollgate_journal::{
     EVENT_ROOM_BYTES, Entry, JournalFull, NotWritten, Room, SyncMode, Unfinished, Writer,
 };
-use tollgate_model::{Catalog, KeyId, Mark, Now, RequestId, Ticks, Upstream};
+use tollgate_model::{KeyId, Mark, Now, RequestId, Ticks, Upstream};
 
 use crate::accept;
 use crate::admit::CompiledCache;
-use crate::authenticate::Caller;
 use crate::connection::{Connection, End};
 use crate::forward::{Pool, UpstreamConnection};
+use crate::in_force::{CatalogHeld, InForce};
 use crate::node::{Mailbox, Node, Stage};
 use crate::options::{BUFFER_BYTES_MAX, CONNECTION_TICK, SUMMARY_EVERY_US};
 use crate::record::{Recorded, summary};
-use crate::routes::RouteMatch;
 
 /// How long a crowded thread leaves new connections to the others.
 const CROWDED_PAUSE: Duration = Duration::from_millis(5);
@@ -44,6 +42,7 @@ pub(crate) struct Worker {
     thread: u16,
     writer: RefCell<Writer>,
     pool: RefCell<Pool>,
+    catalog: RefCell<CatalogHeld>,
     compiled: RefCell<CompiledCache>,
     /// In the order in which they came, so that what is done to all is always done in one order.
     connections: RefCell<BTreeMap<u64, Rc<Connection>>>,
@@ -77,6 +76,7 @@ impl Worker {
             (method, name)
         };
         Rc::new(Self {
+            catalog: RefCell::new(CatalogHeld::new(&node)),
             node,
             thread,
             writer: RefCell::new(writer),
@@ -147,15 +147,14 @@ impl Worker {
         self.pool.borrow_mut().put(connection, now, cx);
     }
 
-    pub(crate) fn compiled(
-        &self,
-        catalog: &Catalog,
-        caller: &Caller,
-        route: &RouteMatch,
-        now: Now,
-    ) -> CompiledLimits {
-        let mut compiled = self.compiled.borrow_mut();
-        compiled.get(catalog, caller, route, now, &self.node.periods)
+    /// The catalog in force.
+    pub(crate) fn catalog(&self) -> Rc<InForce> {
+        Rc::clone(self.catalog.borrow_mut().get(&self.node))
+    }
+
+    /// Limits worked out already. Borrowed for one look-up, never over an await.
+    pub(crate) fn compiled(&self) -> RefMut<'_, CompiledCache> {
+        self.compiled.borrow_mut()
     }
 
     // The journal.
@@ -294,7 +293,7 @@ impl Worker {
     /// One record for each kind of refusal that was too frequent, or had no room.
     pub(crate) fn write_summaries(&self) {
         let now = self.now();
-        let version = self.node.catalog.load().version();
+        let version = self.catalog().version();
         for ((api, code), count) in self.node.take_summaries() {
             let event = summary(self.mint(now), now, &api, code, count, version);
             let charges = Vec::new();
@@ -310,6 +309,8 @@ impl Worker {
 
     pub(crate) fn read_mailbox(&self) {
         self.node.turn(self.thread);
+        // Also where no request comes: the catalog before is let go of.
+        self.catalog.borrow_mut().get(&self.node);
         if let Some(mailbox) = self.mailbox() {
             self.cut_keys(&mailbox.take_ended());
         }

@@ -62,6 +62,7 @@ impl CounterId {
     }
 
     /// The counter of a sliding window in a scope ([`Self::scope`]).
+    #[inline]
     #[must_use]
     pub fn window_of(scope: u128, per: Per) -> Self {
         Self::of_parts(scope, per as u64)
@@ -74,6 +75,7 @@ impl CounterId {
     }
 
     /// The counter of one period of a quota. Periods begin on whole seconds.
+    #[inline]
     #[must_use]
     pub fn in_period(self, start: Timestamp) -> Self {
         let second = start.0.div_euclid(1_000_000).saturating_add(SECONDS_BIAS);
@@ -81,18 +83,21 @@ impl CounterId {
     }
 
     /// What the counters of one scope have in common.
+    #[inline]
     #[must_use]
     pub fn scope(self) -> u128 {
         self.0 & ((1 << Self::SCOPE_BITS) - 1)
     }
 
     /// What tells the counters of one scope apart.
+    #[inline]
     #[must_use]
     pub fn within_scope(self) -> u64 {
         (self.0 >> Self::SCOPE_BITS) as u64
     }
 
     /// The counter of these two parts.
+    #[inline]
     #[must_use]
     pub fn of_parts(scope: u128, within_scope: u64) -> Self {
         Self(scope | u128::from(within_scope) << Self::SCOPE_BITS)

@@ -228,7 +228,7 @@ impl Life {
         let Some(open) = self.open.get(place) else {
             return Ok(());
         };
-        let charges = open.reservation.charges().to_vec();
+        let charges = open.reservation.charges().collect::<Vec<_>>();
         let units = charges.first().map_or(0, |charge| charge.reserved);
         let event = UsageEvent {
             units,

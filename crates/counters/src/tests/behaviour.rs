@@ -46,9 +46,9 @@ fn readings_of_a_reservation_include_it() {
     let counters = MemoryCounters::new();
     let limits = [window(1, Per::Minute, 10), quota(2, 50, Some(50))];
     let reservation = reserve(&counters, &limits, 3, after_us(0)).unwrap();
-    let told: Vec<u64> = reservation.readings().iter().map(|r| r.counted).collect();
+    let told: Vec<u64> = reservation.readings().map(|r| r.counted).collect();
     assert_eq!(told, [3, 3]);
-    assert!(reservation.readings()[0].grows_at.is_some());
+    assert!(reservation.readings().next().unwrap().grows_at.is_some());
     settle(&counters, reservation, 3);
 }
 
@@ -318,7 +318,7 @@ fn a_start_keeps_the_longest_of_the_periods_that_shared_a_counter() {
         sequence: Sequence(sequence),
     };
     let marked = (position(1), Logged::Mark(marks.0[0][0]));
-    let charged = (position(2), Logged::Charge(taken.charges()[0]));
+    let charged = (position(2), Logged::Charge(taken.charges().next().unwrap()));
     for entries in [vec![marked], vec![charged], vec![marked, charged]] {
         let after = MemoryCounters::new();
         let checkpoint = Checkpointed {
@@ -420,7 +420,7 @@ fn a_late_record_settles_what_was_held_for_it() {
     let counters = MemoryCounters::new();
     let limits = [quota(2, 50, Some(50))];
     let taken = reserve(&counters, &limits, 3, after_us(0)).unwrap();
-    let charges = taken.charges().to_vec();
+    let charges: Vec<_> = taken.charges().collect();
     counters.settle_unrecorded(taken, 3, 3);
     let mut placed = 0;
     counters.settle_held(&charges, &mut || placed += 1);

@@ -203,8 +203,7 @@ impl World {
         for limit in &self.limits {
             let shard = self.counters.shards.get(shard_of(limit.counter)).unwrap();
             let mut shard = shard.lock();
-            let group = shard.group(limit.counter).filter(|_| limit.is_quota());
-            let Some(counter) = group.and_then(|group| group.find(limit.counter)) else {
+            let Some(counter) = shard.find(limit.counter).filter(|_| limit.is_quota()) else {
                 continue;
             };
             let told = self.disk.pending.iter().flatten().chain(&self.disk.written);
@@ -345,7 +344,7 @@ impl World {
         // These count as before the crash, with what they would keep.
         let open = open.map(|charge| Charge {
             kept: charge.reserved,
-            ..*charge
+            ..charge
         });
         let pending = self.disk.pending.iter().flatten();
         let pending = pending.filter_map(|(_, logged)| match logged {
@@ -390,8 +389,8 @@ impl World {
     fn write_progress(&mut self) {
         for (reservation, _) in &self.in_flight {
             let position = self.disk.place(0);
-            let charges = reservation.charges().iter();
-            let charges = charges.map(|c| (position, Logged::Charge(*c)));
+            let charges = reservation.charges();
+            let charges = charges.map(|c| (position, Logged::Charge(c)));
             self.disk.written.extend(charges);
         }
     }
