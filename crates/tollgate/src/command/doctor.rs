@@ -159,23 +159,17 @@ fn journal(config: &Config) -> Finding {
 }
 
 async fn store_and_upstreams(config: &Config) -> Vec<Finding> {
-    if !config.store_file.exists() {
-        return vec![good(
-            "store",
-            format!("{} will be made", config.store_file.display()),
-        )];
+    if config.store.file().is_some_and(|file| !file.exists()) {
+        return vec![good("store", format!("{} will be made", config.store))];
     }
-    let store = match open_store(config) {
+    let store = match open_store(config).await {
         Ok(store) => store,
         Err(error) => return vec![bad("store", format!("{error:#}"))],
     };
     if let Err(error) = store.ping().await {
         return vec![bad("store", format!("cannot be read and written: {error}"))];
     }
-    let mut findings = vec![good(
-        "store",
-        format!("{} answers", config.store_file.display()),
-    )];
+    let mut findings = vec![good("store", format!("{} answers", config.store))];
     let pepper = match pepper::find(&config.journal_dir) {
         Ok(Some(pepper)) => pepper,
         Ok(None) => {

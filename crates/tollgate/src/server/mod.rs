@@ -24,12 +24,13 @@ use tollgate_journal::{DiskFilesystem, JournalOptions, SyncMode};
 use tollgate_lifecycle::{Signals, Supervisor, SystemClock, SystemIds};
 use tollgate_metering::{Metering, Shipper};
 use tollgate_model::{CatalogSink, Clock, Decisions, IdGen, Pepper};
-use tollgate_store::Store;
+use tollgate_store::{Store, StoreErrorKind};
+use tollgate_store_postgres::PostgresStore;
 use tollgate_store_sqlite::SqliteStore;
 
 use self::carry::Carrier;
 use self::ship_metrics::ShipMetrics;
-use crate::config::Config;
+use crate::config::{Config, StorePlace};
 use crate::pepper;
 
 /// Longest wait for background work to end after the gateway has drained.
@@ -76,7 +77,7 @@ impl Server {
     pub async fn start(config: &Config, admin_token: Option<&str>) -> anyhow::Result<Self> {
         let clock = Arc::new(SystemClock::new());
         let ids: Arc<dyn IdGen> = Arc::new(SystemIds);
-        let store = open_store(config)?;
+        let store = open_store(config).await?;
         let pepper = pepper::load(&config.journal_dir, ids.as_ref())?;
         let mut registry = Registry::with_prefix("tollgate");
         let gateway = start_gateway(config, &clock, &ids, pepper.clone(), &mut registry)?;
@@ -129,7 +130,7 @@ impl Server {
         );
         let listeners = supervisor.group("listeners");
         listen::platform(&listeners, config.platform_listen, api.clone()).await?;
-        let health = health(&gateway, store, registry);
+        let health = health(&gateway, store, config, registry);
         listen::health(&listeners, config.health_listen, health).await?;
         gateway.open();
         tell_start(config);
@@ -188,15 +189,24 @@ impl Server {
     }
 }
 
-/// Opens the store.
+/// Opens the store and brings its schema up to date.
 ///
 /// # Errors
-/// When the file cannot be opened or belongs to a newer version.
-pub fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
-    let options = tollgate_store_sqlite::Options::default();
-    let store = SqliteStore::open(&config.store_file, &options)
-        .with_context(|| format!("the store {} cannot be opened", config.store_file.display()))?;
-    Ok(Arc::new(store))
+/// When it cannot be opened or reached, or belongs to a newer version.
+pub async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+    Ok(match &config.store {
+        StorePlace::Sqlite(file) => {
+            let options = tollgate_store_sqlite::Options::default();
+            let store = SqliteStore::open(file, &options)
+                .with_context(|| format!("the store {} cannot be opened", file.display()))?;
+            Arc::new(store)
+        }
+        StorePlace::Postgres(url) => {
+            let options = tollgate_store_postgres::Options::default();
+            let store = PostgresStore::open(url.reveal(), &options).await;
+            Arc::new(store.context("the store cannot be opened")?)
+        }
+    })
 }
 
 /// The journal's options as configured.
@@ -242,7 +252,7 @@ fn start_gateway(
 }
 
 /// What the health port shows: what must hold for the process to take traffic, and the figures.
-fn health(gateway: &Gateway, store: Arc<dyn Store>, registry: Registry) -> Health {
+fn health(gateway: &Gateway, store: Arc<dyn Store>, config: &Config, registry: Registry) -> Health {
     let handle = gateway.handle();
     let serving = Condition::new("gateway", move || {
         let ready = handle.is_ready();
@@ -254,13 +264,19 @@ fn health(gateway: &Gateway, store: Arc<dyn Store>, registry: Registry) -> Healt
             }
         })
     });
+    // A server elsewhere that is away stays open to us: its connections come back by themselves,
+    // and taking every gateway's traffic meanwhile is what the journal is for.
+    let elsewhere = config.store.file().is_none();
     let storing = Condition::new("store", move || {
         let store = store.clone();
         // A read: while another process holds the lock for writing, or the disk is full, the
         // gateway goes on by its journal and must not lose its traffic.
         Box::pin(async move {
             let read = store.find_setting("ready").await;
-            read.map(drop).map_err(|error| error.to_string())
+            match read {
+                Err(error) if elsewhere && error.kind == StoreErrorKind::Unavailable => Ok(()),
+                read => read.map(drop).map_err(|error| error.to_string()),
+            }
         })
     });
     Health {
