@@ -26,6 +26,7 @@ mod keys;
 mod lane;
 mod migrate;
 mod options;
+mod scratch;
 mod settings;
 mod sql;
 mod target;
@@ -40,6 +41,7 @@ use tokio_postgres::IsolationLevel;
 use tollgate_store::{Entity, StoreError, StoreErrorKind, StoreResult};
 
 pub use options::Options;
+pub use scratch::Scratch;
 
 use failure::Worked;
 use lane::{Lane, Purpose};

@@ -9,11 +9,11 @@ use tokio_util::sync::CancellationToken;
 use tollgate_lifecycle::{SystemClock, SystemIds};
 use tollgate_metering::{LocalJournal, Metering, ShipOptions, Shipper};
 use tollgate_model::Clock;
-use tollgate_store::UsageStore;
-use tollgate_store_sqlite::{Options, SqliteStore};
+use tollgate_store::{Store, UsageStore};
 
 use super::gateway::Gateway;
 use super::mix::Mix;
+use super::place::{Place, is_elsewhere};
 use super::probes::{Seen, Spread, ask, make_keys, visible};
 use super::threads::WriterTime;
 use crate::cli::BenchIngestArgs;
@@ -33,8 +33,10 @@ pub struct Figures {
     pub steady: Phase,
     /// From append to an answer of `stats` that holds the event.
     pub visible: Spread,
-    /// Length of the store's file in the end.
+    /// What the store took on disk in the end.
     pub store_bytes: u64,
+    /// The store was a PostgreSQL server.
+    pub elsewhere: bool,
     /// Records, buckets and the journal hold the same number of requests.
     pub exact: bool,
 }
@@ -102,12 +104,12 @@ pub async fn measure(mix: Mix, args: &BenchIngestArgs, folder: &Path) -> anyhow:
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let mut gateway = Gateway::open(mix, folder, &clock)?;
     gateway.fill(args.events).await?;
-    let path = folder.join("tollgate.db");
-    let store = Arc::new(SqliteStore::open(&path, &Options::default())?);
+    let place = Place::make(&args.store, folder).await?;
+    let store = place.open().await?;
     let source = LocalJournal::new(gateway.node(), gateway.reader());
     let shipper = Arc::new(Shipper::new(
         Arc::new(source),
-        store.clone(),
+        store.clone() as Arc<dyn UsageStore>,
         clock.clone(),
         Arc::new(SystemIds),
         ShipOptions::default(),
@@ -129,7 +131,7 @@ pub async fn measure(mix: Mix, args: &BenchIngestArgs, folder: &Path) -> anyhow:
     let (steady, visible) = steady(&mut gateway, &shipper, &store, &clock, args).await?;
     stop.cancel();
     while shipping.join_next().await.is_some() {}
-    let exact = agrees(&store, backlog.events + steady.events).await?;
+    let exact = agrees(&*store, backlog.events + steady.events).await?;
     drop((shipper, store));
     Ok(Figures {
         mix,
@@ -137,7 +139,8 @@ pub async fn measure(mix: Mix, args: &BenchIngestArgs, folder: &Path) -> anyhow:
         commands,
         steady,
         visible,
-        store_bytes: std::fs::metadata(&path)?.len(),
+        store_bytes: place.measure_and_remove().await?,
+        elsewhere: is_elsewhere(&args.store),
         exact,
     })
 }
@@ -146,7 +149,7 @@ pub async fn measure(mix: Mix, args: &BenchIngestArgs, folder: &Path) -> anyhow:
 async fn steady(
     gateway: &mut Gateway,
     shipper: &Shipper,
-    store: &Arc<SqliteStore>,
+    store: &Arc<dyn Store>,
     clock: &Arc<dyn Clock>,
     args: &BenchIngestArgs,
 ) -> anyhow::Result<(Phase, Spread)> {
@@ -189,7 +192,7 @@ async fn stopped<T: 'static>(
 }
 
 /// Whether every ledger of the store holds so many requests.
-async fn agrees(store: &SqliteStore, requests: u64) -> anyhow::Result<bool> {
+async fn agrees(store: &dyn Store, requests: u64) -> anyhow::Result<bool> {
     let (totals, marks) = store.ledger_totals().await?;
     let shipped: u64 = marks.iter().flat_map(|mark| mark.totals.events).sum();
     let sums = [
