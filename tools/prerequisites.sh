@@ -21,6 +21,7 @@ need cc gcc
 if [ "$purpose" != build ]; then
     need curl curl
     need setpriv util-linux
+    need openssl openssl
     # The server's programs are not in PATH on Debian.
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || need initdb postgresql
 fi

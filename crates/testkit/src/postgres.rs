@@ -60,32 +60,71 @@ impl Postgres {
     /// # Errors
     /// When PostgreSQL is not installed or does not start; the error holds its log.
     pub async fn start() -> anyhow::Result<Self> {
-        Self::start_with(&[]).await
+        Self::make()?.started().await
     }
 
-    /// The same with settings such as `max_connections=20`.
+    /// The same with TLS, under a certificate of its own for `localhost`.
     ///
     /// # Errors
-    /// As [`Self::start`].
-    pub async fn start_with(settings: &[&str]) -> anyhow::Result<Self> {
+    /// As [`Self::start`], and when `openssl` is not installed.
+    pub async fn start_with_tls() -> anyhow::Result<Self> {
+        let mut server = Self::make()?;
+        let (key, certificate) = (server.folder.path().join("key.pem"), server.certificate());
+        let output = Command::new("openssl")
+            .args([
+                "req",
+                "-x509",
+                "-nodes",
+                "-days",
+                "2",
+                "-subj",
+                "/CN=localhost",
+            ])
+            .args(["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"])
+            .args(["-addext", "subjectAltName=DNS:localhost"])
+            .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+            .args([OsStr::new("-keyout"), key.as_os_str()])
+            .args([OsStr::new("-out"), certificate.as_os_str()])
+            .output()
+            .context("openssl")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "openssl: {said}");
+        give_away(&key)?;
+        server.settings = vec![
+            "ssl=on".to_owned(),
+            format!("ssl_cert_file={}", certificate.display()),
+            format!("ssl_key_file={}", key.display()),
+        ];
+        server.started().await
+    }
+
+    /// The file of its certificate.
+    #[must_use]
+    pub fn certificate(&self) -> PathBuf {
+        self.folder.path().join("certificate.pem")
+    }
+
+    fn make() -> anyhow::Result<Self> {
         let programs = find_programs()?;
         let folder = tempfile::Builder::new().prefix("tollgate-pg-").tempdir()?;
         give_away(folder.path())?;
         copy(&template(&programs)?, &folder.path().join("data"))?;
-        let settings = settings.iter().map(|&setting| setting.to_owned()).collect();
-        let mut server = Self {
+        Ok(Self {
             programs,
             folder,
             address: free_port()?,
-            settings,
+            settings: Vec::new(),
             running: None,
             databases: AtomicU32::new(0),
-        };
-        server.restart().await?;
-        Ok(server)
+        })
     }
 
-    /// Starts it again on the same data and the same port, with the same settings and more.
+    async fn started(mut self) -> anyhow::Result<Self> {
+        self.restart().await?;
+        Ok(self)
+    }
+
+    /// Starts it again on the same data and the same port, with the same settings.
     ///
     /// # Errors
     /// When it does not start; the error holds its log.

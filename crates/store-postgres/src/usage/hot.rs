@@ -8,7 +8,7 @@
 //!
 //! **Invariant.** Between transactions this equals what is on disk, or is empty.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use deadpool_postgres::Transaction;
 use tollgate_model::{
@@ -35,6 +35,10 @@ pub(crate) struct HotBuckets {
     new: Vec<(i64, BucketKey)>,
 }
 
+/// Where a bucket lies, within one transaction.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place(usize);
+
 struct Held {
     row: i64,
     counts: Counts,
@@ -52,27 +56,35 @@ impl HotBuckets {
     }
 
     /// Finds the buckets that are not remembered yet, on disk or by giving them rows; `row` is the
-    /// last row that was given. To be called once, before anything is added.
+    /// last row that was given. To be called once, before anything is added; the answer is where
+    /// each lies. After an error everything is to be forgotten.
     pub(super) async fn load<'b>(
         &mut self,
         transaction: &Transaction<'_>,
         wanted: impl Iterator<Item = &'b UsageBucket>,
         row: &mut i64,
-    ) -> Worked<()> {
+    ) -> Worked<Vec<Place>> {
         if self.held.len() > BUCKETS_MAX {
             self.forget();
         }
-        let mut seen = HashSet::new();
-        let missing: Vec<&BucketKey> = wanted
-            .map(|bucket| &bucket.key)
-            .filter(|key| !self.places.contains_key(*key) && seen.insert(*key))
-            .collect();
-        if missing.is_empty() {
-            return Ok(());
+        let (mut places, mut missing) = (Vec::new(), Vec::new());
+        for UsageBucket { key, .. } in wanted {
+            places.push(match self.places.get(key) {
+                Some(place) => Place(*place),
+                None => {
+                    let place = self.held.len() + missing.len();
+                    self.places.insert(key.clone(), place);
+                    missing.push(key);
+                    Place(place)
+                }
+            });
         }
-        let mut found = find(transaction, &missing).await?;
-        for (key, found) in missing.into_iter().zip(&mut found) {
-            let held = match found.take() {
+        if missing.is_empty() {
+            return Ok(places);
+        }
+        let found = find(transaction, &missing).await?;
+        for (key, found) in missing.into_iter().zip(found) {
+            self.held.push(match found {
                 Some(held) => held,
                 None => {
                     *row += 1;
@@ -84,18 +96,15 @@ impl HotBuckets {
                         changed: false,
                     }
                 }
-            };
-            self.places.insert(key.clone(), self.held.len());
-            self.held.push(held);
+            });
         }
-        Ok(())
+        Ok(places)
     }
 
     /// Adds to a bucket that was loaded; [`Self::write`] writes it.
-    pub(super) fn add(&mut self, added: &UsageBucket) -> Worked<()> {
-        let place = self.places.get(&added.key).copied();
-        let held = place.and_then(|place| Some((place, self.held.get_mut(place)?)));
-        let (place, held) = held.ok_or(Failure::Unreadable("bucket"))?;
+    pub(super) fn add(&mut self, Place(place): Place, added: &UsageBucket) -> Worked<()> {
+        let held = self.held.get_mut(place);
+        let held = held.ok_or(Failure::Unreadable("bucket"))?;
         held.counts.add(&added.counts);
         match (&mut held.latency, &added.latency) {
             (Some(mine), Some(theirs)) => mine.merge(theirs),

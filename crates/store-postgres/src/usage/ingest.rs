@@ -19,7 +19,7 @@ use deadpool_postgres::Transaction;
 use tollgate_model::{KeyId, Outcome, Sequence, StreamId, SubscriptionId, Timestamp, UsageEvent};
 use tollgate_store::{IngestBatch, OutcomeTotals, PeriodScope, StoreErrorKind};
 
-use super::hot::HotBuckets;
+use super::hot::{HotBuckets, Place};
 use super::intake::WriterRow;
 use super::{record_rows, scope_columns};
 use crate::columns::{Columns, stored};
@@ -53,8 +53,13 @@ pub(super) async fn take_in(
         how.map_or_else(|| std::process::abort(), |_| Failure::Silent)
     ));
     let buckets = taken.iter().flat_map(|batch| &batch.buckets);
-    hot.load(transaction, buckets, &mut row.bucket).await?;
-    let sent = copy_records(transaction, hot, &mut sums, row, taken).await;
+    let places = hot.load(transaction, buckets, &mut row.bucket).await?;
+    let mut adding = Adding {
+        hot,
+        places: places.into_iter(),
+        sums: &mut sums,
+    };
+    let sent = copy_records(transaction, &mut adding, row, taken).await;
     sent.map_err(in_twice)?;
     hot.write(transaction).await?;
     sums.write(transaction).await?;
@@ -75,11 +80,29 @@ fn in_twice(failure: Failure) -> Failure {
     failure
 }
 
+/// Where batches are added up.
+struct Adding<'a, 'b> {
+    hot: &'a mut HotBuckets,
+    /// Of every bucket of every batch, in order.
+    places: std::vec::IntoIter<Place>,
+    sums: &'a mut Sums<'b>,
+}
+
+impl<'b> Adding<'_, 'b> {
+    fn add(&mut self, batch: &'b IngestBatch) -> Worked<()> {
+        self.sums.add_batch(batch);
+        for bucket in &batch.buckets {
+            let place = self.places.next().ok_or(Failure::Unreadable("bucket"))?;
+            self.hot.add(place, bucket)?;
+        }
+        Ok(())
+    }
+}
+
 /// Sends the records, and adds the batches up while the server takes them.
 async fn copy_records<'b>(
     transaction: &Transaction<'_>,
-    hot: &mut HotBuckets,
-    sums: &mut Sums<'b>,
+    adding: &mut Adding<'_, 'b>,
     row: &mut WriterRow,
     batches: &'b [Arc<IngestBatch>],
 ) -> Worked<()> {
@@ -89,7 +112,7 @@ async fn copy_records<'b>(
         .sum::<usize>();
     let mut copy = None;
     for batch in batches {
-        let stream = sums.row_of(&batch.stream)?;
+        let stream = adding.sums.row_of(&batch.stream)?;
         for taken in &batch.events {
             let copy = match &mut copy {
                 Some(copy) => copy,
@@ -105,10 +128,7 @@ async fn copy_records<'b>(
             record_rows::write(copy.rows(), &taken.event, &origin)?;
             copy.send().await?;
         }
-        sums.add_batch(batch);
-        for bucket in &batch.buckets {
-            hot.add(bucket)?;
-        }
+        adding.add(batch)?;
     }
     let kept = match copy {
         Some(copy) => Copy::finish(copy).await?,

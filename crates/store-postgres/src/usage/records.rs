@@ -59,7 +59,10 @@ impl Path {
         match self {
             Self::Time => "",
             Self::Id(_) => "AND r.id = $5",
-            Self::Subscription(_) => "AND r.subscription = $5",
+            Self::Subscription(_) => {
+                "AND hashtextextended(r.subscription, 0) = hashtextextended($5, 0) \
+                 AND r.subscription = $5"
+            }
             Self::Nowhere => "AND FALSE",
         }
     }
@@ -167,4 +170,89 @@ async fn read(
     ];
     let rows = client.query(&list, &parameters).await?;
     rows.iter().map(record_rows::read).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use tollgate_model::UsageEvent;
+    use tollgate_store::UsageStore;
+    use tollgate_store::testing::{after, batch, event, stream};
+
+    use super::*;
+    use crate::testing::Database;
+
+    /// Three days of records of many subscriptions, and statistics on them.
+    async fn filled() -> Database {
+        let database = Database::make().await;
+        let store = database.open().await;
+        let events = (0..6_000u32).map(|n| UsageEvent {
+            at: after(i64::from(n) * 40),
+            subscription: Some(SubscriptionId::new(&format!("s-{}", n % 300))),
+            ..event(n)
+        });
+        let taken = batch(stream(0), 0, events.collect());
+        store.ingest(taken).await.unwrap();
+        let client = database.connect().await;
+        client.batch_execute("ANALYZE").await.unwrap();
+        database
+    }
+
+    #[tokio::test]
+    async fn every_way_of_asking_walks_its_own_index_and_scans_no_records() {
+        let database = filled().await;
+        let client = database.connect().await;
+        let none: Option<&str> = None;
+        for (path, index) in [
+            (Path::Time, "_at_idx"),
+            (
+                Path::Id(event(77).id.as_str().to_owned()),
+                "_id_at_stream_sequence_idx",
+            ),
+            (
+                Path::Subscription("s-7".to_owned()),
+                "_hashtextextended_at_n_idx",
+            ),
+        ] {
+            for order in [RecordOrder::NewestFirst, RecordOrder::OldestFirst] {
+                let text = path.fill_in(sql::usage::LIST_RECORDS, order);
+                let explain = client.prepare(&format!("EXPLAIN {text}")).await.unwrap();
+                let (number, place) = (None::<i64>, 0i64);
+                let parameters: [&(dyn ToSql + Sync); 18] = [
+                    &after(-1_000).0,
+                    &place,
+                    &after(1_000_000).0,
+                    &place,
+                    &path.value(),
+                    &51i64,
+                    &none,
+                    &none,
+                    &none,
+                    &none,
+                    &none,
+                    &none,
+                    &none,
+                    &None::<i32>,
+                    &none,
+                    &none,
+                    &number,
+                    &None::<bool>,
+                ];
+                let rows = client.query(&explain, &parameters).await.unwrap();
+                let lines: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+                let plan = lines.join("\n");
+                assert!(plan.contains(index), "{path:?} {order:?}:\n{plan}");
+                assert!(
+                    !plan.contains("Seq Scan on usage_records"),
+                    "{path:?}:\n{plan}"
+                );
+                let whole_sort = lines
+                    .iter()
+                    .any(|line| line.trim_start().starts_with("-> Sort"));
+                assert!(
+                    !whole_sort || matches!(path, Path::Id(_)),
+                    "{path:?}:\n{plan}"
+                );
+            }
+        }
+    }
 }
