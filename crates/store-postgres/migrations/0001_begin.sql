@@ -159,10 +159,11 @@ CREATE TABLE usage_key_use (
     PRIMARY KEY (key, subscription)
 ) WITH (fillfactor = 70);
 
--- Names of buckets. An organization or subscription that a bucket does not have is '', so that
--- names are unique.
+-- Names of buckets. An organization or subscription that a bucket does not have is ''. name is the
+-- start and a digest of all parts: one short column to look for, whose order is that of time.
 CREATE TABLE usage_buckets (
     bucket BIGINT NOT NULL PRIMARY KEY,
+    name BYTEA NOT NULL UNIQUE,
     start BIGINT NOT NULL,
     test BOOLEAN NOT NULL,
     grain TEXT COLLATE "C" NOT NULL,
@@ -173,8 +174,7 @@ CREATE TABLE usage_buckets (
     plan TEXT COLLATE "C" NOT NULL,
     dimension TEXT COLLATE "C" NOT NULL
 );
-CREATE UNIQUE INDEX usage_buckets_by_name ON usage_buckets
-    (grain, family, start, api, organization, subscription, plan, dimension, test);
+CREATE INDEX usage_buckets_by_start ON usage_buckets (grain, family, start);
 CREATE INDEX usage_buckets_by_subscription ON usage_buckets (subscription, grain, family, start);
 CREATE INDEX usage_buckets_by_organization ON usage_buckets (organization, grain, family, start);
 CREATE INDEX usage_buckets_by_dimension ON usage_buckets (dimension, grain, family, start);

@@ -1,3 +1,3 @@
 COPY usage_buckets (
-    bucket, grain, family, start, api, organization, subscription, plan, dimension, test
+    bucket, name, grain, family, start, api, organization, subscription, plan, dimension, test
 ) FROM STDIN BINARY

@@ -11,6 +11,7 @@
 use std::collections::HashMap;
 
 use deadpool_postgres::Transaction;
+use sha2::{Digest, Sha256};
 use tollgate_model::{
     BucketKey, Counts, LatencySketch, OrganizationId, SubscriptionId, UsageBucket,
 };
@@ -146,11 +147,12 @@ impl HotBuckets {
         if self.new.is_empty() {
             return Ok(());
         }
-        let mut names = Copy::begin(transaction, sql::usage::COPY_BUCKETS, 10).await?;
+        let mut names = Copy::begin(transaction, sql::usage::COPY_BUCKETS, 11).await?;
         for (row, key) in &self.new {
             let to = names.rows();
             to.row();
             to.number(*row);
+            to.raw(&name_of(key))?;
             to.text(key.grain.as_str())?;
             to.text(key.family.as_str())?;
             to.number(key.start.0);
@@ -238,29 +240,42 @@ impl Columnwise {
     }
 }
 
+/// Start and digest.
+const NAME_BYTES: usize = 24;
+
+/// A bucket's name in one column: its start, so that names of one time lie together, and the first
+/// half of the SHA-256 of its parts, each behind its length.
+fn name_of(key: &BucketKey) -> [u8; NAME_BYTES] {
+    let mut digest = Sha256::new();
+    for part in [
+        key.grain.as_str(),
+        key.family.as_str(),
+        key.api.as_str(),
+        key.organization.as_ref().map_or("", OrganizationId::as_str),
+        key.subscription.as_ref().map_or("", SubscriptionId::as_str),
+        &key.plan,
+        &key.dimension,
+    ] {
+        digest.update((part.len() as u64).to_be_bytes());
+        digest.update(part);
+    }
+    digest.update([u8::from(key.test)]);
+    let start = key.start.0.to_be_bytes();
+    let mut name = [0; NAME_BYTES];
+    let bytes = start.into_iter().chain(digest.finalize());
+    for (slot, byte) in name.iter_mut().zip(bytes) {
+        *slot = byte;
+    }
+    name
+}
+
 /// The buckets of these names, in their order; `None` where there is none.
-async fn find(transaction: &Transaction<'_>, names: &[&BucketKey]) -> Worked<Vec<Option<Held>>> {
+async fn find(transaction: &Transaction<'_>, keys: &[&BucketKey]) -> Worked<Vec<Option<Held>>> {
     let find = transaction.prepare_cached(sql::usage::FIND_BUCKET).await?;
-    let texts = |of: fn(&BucketKey) -> &str| names.iter().map(|key| of(key)).collect::<Vec<_>>();
-    let starts: Vec<i64> = names.iter().map(|key| key.start.0).collect();
-    let tests: Vec<bool> = names.iter().map(|key| key.test).collect();
-    let rows = transaction
-        .query(
-            &find,
-            &[
-                &texts(|key| key.grain.as_str()),
-                &texts(|key| key.family.as_str()),
-                &starts,
-                &texts(|key| key.api.as_str()),
-                &texts(|key| key.organization.as_ref().map_or("", OrganizationId::as_str)),
-                &texts(|key| key.subscription.as_ref().map_or("", SubscriptionId::as_str)),
-                &texts(|key| &key.plan),
-                &texts(|key| &key.dimension),
-                &tests,
-            ],
-        )
-        .await?;
-    let mut found: Vec<Option<Held>> = names.iter().map(|_| None).collect();
+    let names: Vec<[u8; NAME_BYTES]> = keys.iter().map(|key| name_of(key)).collect();
+    let names: Vec<&[u8]> = names.iter().map(<[u8; NAME_BYTES]>::as_slice).collect();
+    let rows = transaction.query(&find, &[&names]).await?;
+    let mut found: Vec<Option<Held>> = keys.iter().map(|_| None).collect();
     for row in &rows {
         let mut columns = Columns::of(row);
         let place = usize::try_from(columns.number()?).unwrap_or(0);
@@ -274,4 +289,47 @@ async fn find(transaction: &Transaction<'_>, names: &[&BucketKey]) -> Worked<Vec
         *slot.ok_or(Failure::Unreadable("bucket"))? = Some(held);
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use tollgate_model::{Family, Grain, Timestamp};
+    use tollgate_store::testing::{bucket_key, event};
+
+    use super::*;
+
+    #[test]
+    fn every_part_of_a_name_and_its_borders_tell_buckets_apart_and_names_of_one_time_lie_together()
+    {
+        let base = bucket_key(Family::Route, Grain::Hour, &event(0));
+        let change = |change: fn(&mut BucketKey)| {
+            let mut key = base.clone();
+            change(&mut key);
+            key
+        };
+        let keys = [
+            base.clone(),
+            change(|key| key.grain = Grain::Minute),
+            change(|key| key.family = Family::Key),
+            change(|key| key.start = Timestamp(key.start.0 + 1)),
+            change(|key| key.api = tollgate_model::ApiId::new("other")),
+            change(|key| key.organization = None),
+            change(|key| key.subscription = None),
+            change(|key| key.plan = "p".to_owned()),
+            change(|key| key.dimension = "d".to_owned()),
+            change(|key| (key.plan, key.dimension) = ("pd".to_owned(), String::new())),
+            change(|key| (key.plan, key.dimension) = (String::new(), "pd".to_owned())),
+            change(|key| key.test = true),
+        ];
+        let names: HashSet<[u8; NAME_BYTES]> = keys.iter().map(name_of).collect();
+        assert_eq!(names.len(), keys.len());
+        let later = change(|key| key.start = Timestamp(key.start.0 + 1));
+        assert!(
+            keys.iter()
+                .all(|key| name_of(key) <= name_of(&later) || key == &later)
+        );
+        assert_eq!(name_of(&base), name_of(&base.clone()));
+    }
 }
