@@ -48,6 +48,11 @@ use lane::{Lane, Purpose};
 use target::Target;
 use usage::Intake;
 
+/// Batches worth offering to [`tollgate_store::UsageStore::ingest_some`] at once. Twice as many as
+/// suit SQLite: commands have connections of their own and wait for no run, and with many keys a
+/// larger one writes each bucket less often (a third to a half more events a second were measured).
+pub const BATCHES_AT_ONCE: usize = 20;
+
 /// For commands: locks first what they decide on.
 const COMMAND: IsolationLevel = IsolationLevel::ReadCommitted;
 /// For answers made of several statements.

@@ -28,6 +28,7 @@ use tollgate_store::{Store, StoreErrorKind};
 use tollgate_store_postgres::PostgresStore;
 use tollgate_store_sqlite::SqliteStore;
 
+pub use self::background::ship_options;
 use self::carry::Carrier;
 use self::ship_metrics::ShipMetrics;
 use crate::config::{Config, StorePlace};

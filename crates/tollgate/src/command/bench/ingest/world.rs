@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tollgate_lifecycle::{SystemClock, SystemIds};
-use tollgate_metering::{LocalJournal, Metering, ShipOptions, Shipper};
+use tollgate_metering::{LocalJournal, Metering, Shipper};
 use tollgate_model::Clock;
 use tollgate_store::{Store, UsageStore};
 
@@ -17,6 +17,7 @@ use super::place::{Place, is_elsewhere};
 use super::probes::{Seen, Spread, ask, make_keys, visible};
 use super::threads::WriterTime;
 use crate::cli::BenchIngestArgs;
+use crate::server::ship_options;
 
 /// How often it is looked whether all is in the store.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
@@ -112,7 +113,7 @@ pub async fn measure(mix: Mix, args: &BenchIngestArgs, folder: &Path) -> anyhow:
         store.clone() as Arc<dyn UsageStore>,
         clock.clone(),
         Arc::new(SystemIds),
-        ShipOptions::default(),
+        ship_options(is_elsewhere(&args.store)),
     ));
     let stop = CancellationToken::new();
     let _stops = stop.clone().drop_guard();
