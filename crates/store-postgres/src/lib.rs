@@ -10,7 +10,7 @@
 //! `REPEATABLE READ`, read only. A caller that goes away undoes what it asked for, or does not:
 //! whole in either case. Waiting is bounded everywhere (connecting, connections, locks, statements,
 //! answers), and what is too much is refused: `Unavailable`. Connections recover by themselves
-//! ([`lane`]).
+//! (module `lane`).
 //!
 //! **Does not own** rules, times or ids: it keeps what it is given. Several processes may use one
 //! database: they take in events one after the other.
