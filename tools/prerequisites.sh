@@ -20,6 +20,10 @@ need cc gcc
 [ -e /usr/include/stdlib.h ] || command -v clang >/dev/null 2>&1 || missing+=(libc6-dev)
 if [ "$purpose" != build ]; then
     need curl curl
+    need setpriv util-linux
+    need openssl openssl
+    # The server's programs are not in PATH on Debian.
+    compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || need initdb postgresql
 fi
 if [ "$purpose" = campaign ]; then
     need strace strace

@@ -1,5 +1,5 @@
 //! Counters in memory: one reservation over all limits of a request, exact under any concurrency,
-//! and never forgetting a unit over a restart.
+//! and never forgetting over a restart a unit that may be refused by.
 //!
 //! **Owns** the counters of sliding windows and quotas ([`MemoryCounters`]), the marks up to which
 //! they may be spent ([`GrantLog`]), their snapshots and their restoring, and which addresses are

@@ -24,6 +24,10 @@
 //! too short. The counter then stands at or above its true state at every later moment, hence
 //! admitted units never pass the maximum.
 //!
+//! **Quotas that refuse nobody** grant nothing: there is no mark to hold R against, so E is not held.
+//! What is forgotten by it was neither answered nor recorded, and nobody was refused by the quota
+//! then; where it refuses later in the same period, it may let E pass once more.
+//!
 //! **The ledger stays provable.** `settled` is the sum of what A, B and D kept, which is the sum of
 //! their records; C, E and what of the last grant was not used stand apart in `held`. What is used
 //! is both.

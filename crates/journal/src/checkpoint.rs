@@ -157,7 +157,7 @@ impl Shared {
         covers.insert(0, Cover::of(&file));
         covers.truncate(2);
         drop((covers, twin));
-        self.forget_lost_span();
+        self.forget_untold();
         self.tell_shipped();
         Ok(())
     }

@@ -10,7 +10,7 @@ use tollgate_model::{Clock, IdGen, NodeId, Now, ShardSnapshot};
 use crate::fs::Filesystem;
 use crate::live::LiveStream;
 use crate::open::open;
-use crate::shared::{Shared, lock};
+use crate::shared::{Shared, Untold, lock};
 use crate::stream::Sealed;
 use crate::wire::State;
 use crate::{
@@ -205,7 +205,7 @@ impl std::fmt::Debug for Journal {
 impl Shared {
     /// `clean`: all that was appended is on disk. What a power cut may have taken before this life
     /// stays written down until it is surely told, however this life ends.
-    fn store_state(&self, clean: bool, lost_from: Option<u64>) -> std::io::Result<()> {
+    fn store_state(&self, clean: bool, untold: Untold) -> std::io::Result<()> {
         let state = State {
             epoch: self.epoch,
             node: self.node.as_str().to_owned(),
@@ -213,7 +213,8 @@ impl Shared {
             durable: self.options.sync == SyncMode::Durable,
             clean,
             last_tick: self.synced_at().0,
-            lost_from,
+            lost_from: untold.lost_from,
+            past_lost: untold.past_lost,
             ticks_at_boot: self.clock.ticks_at_boot().map(|ticks| ticks.0),
         };
         let bytes = state.encode_to_vec();
@@ -221,10 +222,11 @@ impl Shared {
     }
 
     /// Whoever writes a checkpoint was told what a power cut may have taken.
-    pub(crate) fn forget_lost_span(&self) {
-        let mut lost_from = lock(&self.lost_from);
-        if lost_from.is_some() && self.store_state(false, None).is_ok() {
-            *lost_from = None;
+    pub(crate) fn forget_untold(&self) {
+        let mut untold = lock(&self.untold);
+        let waits = untold.lost_from.is_some() || untold.past_lost;
+        if waits && self.store_state(false, Untold::default()).is_ok() {
+            *untold = Untold::default();
         }
     }
 
@@ -239,8 +241,8 @@ impl Shared {
         }
         let dir = &self.options.dir;
         let stored = self.store_ledger(&mut lock(&self.ledger));
-        let lost_from = *lock(&self.lost_from);
-        let stored = stored.and_then(|()| self.store_state(whole, lost_from));
+        let untold = *lock(&self.untold);
+        let stored = stored.and_then(|()| self.store_state(whole, untold));
         drop(lock(&self.lock).take());
         stored.map_err(JournalError::io("write the end of", dir))?;
         if whole {

@@ -29,7 +29,8 @@
 //!    stay where they are; a file that could not be read is never taken for an empty one. A read
 //!    that fails is tried again before it counts as damage.
 //! 6. An identity (node, epoch, thread, sequence) is used once: the epoch is raised on disk before
-//!    anything is appended. The same range of a stream always has the same bytes.
+//!    anything is appended, above all that this folder or the platform knows
+//!    ([`JournalOptions::platform_marks`]). The same range of a stream always has the same bytes.
 //! 7. **A full disk shows at [`Writer::reserve`] only**: whoever holds a [`Room`] can append.
 //!    Segments are allocated in full beforehand, with the next one always ready.
 //! 8. **A failing disk is not believed.** After a failed write the segment is left as it is and
@@ -44,7 +45,7 @@
 //! ```text
 //! lock                          held (flock) by the process that has the journal open
 //! node                          the gateway's name and the crc32 of it, one line of text
-//! state-a, state-b              epoch, boot, whether the last stop was clean
+//! state-a, state-b              epoch, boot and its ticks, how the last stop ended, what is untold
 //! ledger-a, ledger-b            by stream: deleted up to, shipped up to, totals of what is deleted
 //!                               or, once it has ended, of all
 //! checkpoint-a, checkpoint-b    counters at a moment, open exchanges

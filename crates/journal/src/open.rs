@@ -16,7 +16,7 @@ use crate::live::LiveStream;
 use crate::options::NODE_BYTES_MAX;
 use crate::recover::{Recovery, node_line, recover};
 use crate::recovered::interrupted;
-use crate::shared::{DiskBudget, Shared, Signal, lock};
+use crate::shared::{DiskBudget, Shared, Signal, Untold, lock};
 use crate::stream::Stream;
 use crate::twin::replace;
 use crate::wire::State;
@@ -56,6 +56,7 @@ pub(crate) fn open(
         last_tick: recovered.last_tick.0.max(now.ticks.0),
         lost_from,
         ticks_at_boot: clock.ticks_at_boot().map(|ticks| ticks.0),
+        past_lost: !recovered.complete,
     };
     let stored = recovery.state.store(&*fs, &dir, &state.encode_to_vec());
     stored.map_err(JournalError::io("write the new epoch in", &dir))?;
@@ -69,7 +70,10 @@ pub(crate) fn open(
         (node, epoch, boot_id),
     );
     *lock(&shared.lock) = Some(guard);
-    *lock(&shared.lost_from) = lost_from;
+    *lock(&shared.untold) = Untold {
+        lost_from,
+        past_lost: state.past_lost,
+    };
     if let Err(error) = shared.store_ledger(&mut lock(&shared.ledger)) {
         // Old streams are read again at the next start; nothing is deleted without a ledger.
         tracing::warn!(%error, "cannot write the journal's ledger");
@@ -199,8 +203,8 @@ fn tell(
     let lost_from = power_cut.then_some(recovery.synced_at);
     let lost_span = lost_from.into_iter().chain(untold).min();
     let lost_span = lost_span.map(|from| LostSpan {
-        // Ticks run on wall time's scale, but where the wall clock was set.
-        from: Timestamp(i64::try_from(from).unwrap_or(i64::MAX)).min(now.wall),
+        // Ticks run on wall time's scale.
+        from: Timestamp(i64::try_from(from).unwrap_or(i64::MAX)),
         to: now.wall,
     });
     if let Some(span) = lost_span {
@@ -299,7 +303,7 @@ fn build(
         unfinished: OpenProgress::default(),
         damage: DamageBook::new(recovery.damage),
         doomed: Mutex::default(),
-        lost_from: Mutex::default(),
+        untold: Mutex::default(),
         round: Mutex::new(()),
         signal: Signal::default(),
         progress: watch::Sender::new(0),

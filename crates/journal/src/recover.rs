@@ -65,6 +65,8 @@ pub(crate) struct Recovery {
     known: HashMap<(u64, u16), LedgerStream>,
     /// Whether a copy of the ledger is damaged: the other may not know what was deleted last.
     ledger_unsure: bool,
+    /// There is neither ledger nor checkpoint: nothing says what was deleted.
+    small_files_gone: bool,
 }
 
 /// Reads the folder.
@@ -78,6 +80,9 @@ pub(crate) fn recover(fs: &dyn Filesystem, dir: &Path) -> io::Result<Recovery> {
         recovery.stream(fs, epoch, thread, files);
     }
     recovery.forget_known();
+    let untold = recovery.previous.as_ref();
+    recovery.complete &= !untold.is_some_and(|state| state.past_lost);
+    recovery.complete &= !recovery.small_files_gone || recovery.streams.is_empty();
     if recovery.entries.len() > ENTRIES_MAX {
         recovery.entries = Vec::new();
         recovery.complete = false;

@@ -71,7 +71,8 @@ pub struct Recovered {
     /// periods go on from there, though the wall clock was set back.
     pub last_wall: Timestamp,
     /// Whether the checkpoint (or, without one, the whole history) and all entries after it could
-    /// be read, so that counters restored from them forget nothing.
+    /// be read, and the platform knows of nothing beyond, so that counters restored from them forget
+    /// nothing.
     pub complete: bool,
 }
 

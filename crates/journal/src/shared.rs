@@ -42,7 +42,7 @@ pub(crate) struct Shared {
     /// taken last of all.
     pub doomed: Mutex<Vec<(PathBuf, u64)>>,
     /// Where a span that a power cut may have taken begins, until it is surely told.
-    pub lost_from: Mutex<Option<u64>>,
+    pub untold: Mutex<Untold>,
     /// One sync at a time.
     pub round: Mutex<()>,
     pub signal: Signal,
@@ -56,6 +56,15 @@ pub(crate) struct Shared {
 /// A lock whose holder panicked is still good: every critical section leaves whole values.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a start found and no checkpoint tells of yet.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Untold {
+    /// A span that a power cut may have taken begins here, in ticks.
+    pub lost_from: Option<u64>,
+    /// Not everything of the past is known.
+    pub past_lost: bool,
 }
 
 impl Shared {

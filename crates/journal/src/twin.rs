@@ -36,6 +36,13 @@ pub(crate) struct Loaded {
     pub damage: Vec<DamageSpot>,
 }
 
+impl Loaded {
+    /// Whether there is no such file.
+    pub(crate) fn is_absent(&self) -> bool {
+        self.payloads.is_empty() && self.damage.is_empty()
+    }
+}
+
 fn path_of(dir: &Path, name: &str, slot: usize) -> PathBuf {
     dir.join(format!("{name}-{}", if slot == 0 { "a" } else { "b" }))
 }

@@ -1,13 +1,14 @@
 //! The system's clock.
 //!
-//! Wall time is read anew each time and may step. Ticks follow the monotonic clock, so that a
-//! stepped wall clock never opens or closes a rate window early. They begin at wall time; where an
-//! earlier process of the same run of the machine wrote down what ticks were when the machine was
-//! started, they go on from there by the machine's uptime, so that a wall clock that was set while
-//! no process ran moves no window either; and never below the last tick that was written down.
+//! Wall time is read anew each time and may step. Ticks follow the machine's uptime, its sleep
+//! included, so that a stepped wall clock never opens or closes a rate window early. They begin at
+//! wall time; where an earlier process of the same run of the machine wrote down what ticks were
+//! when the machine was started, they go on from there, so that a wall clock that was set while no
+//! process ran moves no window either; and never below the last tick that was written down. A
+//! process that is moved into another time namespace sees another uptime.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 use tollgate_model::{Clock, Now, Ticks, Timestamp};
@@ -15,11 +16,8 @@ use tollgate_model::{Clock, Now, Ticks, Timestamp};
 /// Wall time and monotonic ticks of this machine.
 #[derive(Debug)]
 pub struct SystemClock {
-    started: Instant,
-    /// How long the machine had been up at `started`, in microseconds, sleep included.
-    uptime_us: u64,
-    /// Ticks at `started`, in microseconds.
-    base_us: AtomicU64,
+    /// What ticks were when the machine was started, in microseconds.
+    at_boot_us: AtomicU64,
 }
 
 impl Default for SystemClock {
@@ -35,54 +33,36 @@ impl SystemClock {
         Self::read(wall())
     }
 
+    /// Where wall time is less than uptime, ticks begin at uptime.
     fn read(wall: Timestamp) -> Self {
-        let uptime_us = uptime_us();
         let wall_us = u64::try_from(wall.0).unwrap_or(0);
         Self {
-            started: monotonic(),
-            uptime_us,
-            // Not below uptime: the machine was started at tick 0 at the earliest.
-            base_us: AtomicU64::new(wall_us.max(uptime_us)),
+            at_boot_us: AtomicU64::new(wall_us.saturating_sub(uptime_us())),
         }
-    }
-
-    fn elapsed_us(&self) -> u64 {
-        let elapsed = monotonic().saturating_duration_since(self.started);
-        u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX)
     }
 }
 
 impl Clock for SystemClock {
     fn raise_to(&self, tick: Ticks) {
-        let needed = tick.0.saturating_sub(self.elapsed_us());
-        self.base_us.fetch_max(needed, Ordering::AcqRel);
+        let needed = tick.0.saturating_sub(uptime_us());
+        self.at_boot_us.fetch_max(needed, Ordering::AcqRel);
     }
 
     fn ticks_at_boot(&self) -> Option<Ticks> {
-        let base_us = self.base_us.load(Ordering::Acquire);
-        Some(Ticks(base_us.saturating_sub(self.uptime_us)))
+        Some(Ticks(self.at_boot_us.load(Ordering::Acquire)))
     }
 
     fn continue_boot(&self, ticks_at_boot: Ticks) {
-        let base_us = ticks_at_boot.0.saturating_add(self.uptime_us);
-        self.base_us.store(base_us, Ordering::Release);
+        self.at_boot_us.store(ticks_at_boot.0, Ordering::Release);
     }
 
     fn now(&self) -> Now {
-        let base_us = self.base_us.load(Ordering::Acquire);
+        let at_boot_us = self.at_boot_us.load(Ordering::Acquire);
         Now {
             wall: wall(),
-            ticks: Ticks(base_us.saturating_add(self.elapsed_us())),
+            ticks: Ticks(at_boot_us.saturating_add(uptime_us())),
         }
     }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the one place where the monotonic clock is read"
-)]
-fn monotonic() -> Instant {
-    Instant::now()
 }
 
 #[expect(
@@ -97,6 +77,7 @@ fn wall() -> Timestamp {
     Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
+/// How long the machine has been up, its sleep included.
 fn uptime_us() -> u64 {
     let up = clock_gettime(ClockId::Boottime);
     let seconds = u64::try_from(up.tv_sec).unwrap_or(0);

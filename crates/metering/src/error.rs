@@ -61,7 +61,7 @@ pub enum MeteringError {
     #[error(
         "the store has {} entries of {} epoch {} thread {}, of which this gateway wrote {}: \
          another gateway ships under the same name, perhaps from a copy of the journal folder. \
-         Stop one of them and give it a new journal folder; what is here stays in the journal",
+         Stop the other one; what waits here may have to be read with `tollgate journal inspect`",
         .mark.0, .stream.node, .stream.epoch, .stream.thread, .end.0
     )]
     Foreign {

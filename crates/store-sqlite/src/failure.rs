@@ -1,6 +1,7 @@
 //! What can go wrong inside, and what of it leaves: [`StoreError`] with a kind.
 
 use rusqlite::{Error as SqlError, ErrorCode};
+use tollgate_store::json::Unreadable;
 use tollgate_store::{Entity, StoreError, StoreErrorKind};
 
 /// The result of work on a connection.
@@ -63,6 +64,12 @@ impl Failure {
 impl From<SqlError> for Failure {
     fn from(error: SqlError) -> Self {
         Self::Sql(error)
+    }
+}
+
+impl From<Unreadable> for Failure {
+    fn from(Unreadable(what): Unreadable) -> Self {
+        Self::Unreadable(what)
     }
 }
 

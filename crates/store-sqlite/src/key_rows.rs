@@ -2,11 +2,10 @@
 
 use rusqlite::{Row, Statement, params};
 use tollgate_model::{ApiKey, KeyHash, KeyId, KeyState, SubscriptionId};
-use tollgate_store::VersionedKey;
+use tollgate_store::{VersionedKey, json};
 
 use crate::columns::{Columns, stored};
 use crate::failure::{Failure, Worked};
-use crate::json;
 
 /// Runs an insert or update of a key; both take the same parameters.
 pub(crate) fn execute(statement: &mut Statement<'_>, key: &ApiKey, version: u64) -> Worked<usize> {

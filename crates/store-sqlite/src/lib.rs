@@ -17,7 +17,6 @@ mod catalog;
 mod columns;
 mod connection;
 mod failure;
-mod json;
 mod key_rows;
 mod keys;
 mod migrate;

@@ -35,6 +35,28 @@ impl SettingsStore for SqliteStore {
         .await
     }
 
+    async fn replace_setting(
+        &self,
+        name: &str,
+        before: Option<&str>,
+        value: &str,
+    ) -> StoreResult<bool> {
+        let (name, value) = (name.to_owned(), value.to_owned());
+        let before = before.map(str::to_owned);
+        self.write(Lane::Command, Entity::Setting, move |transaction| {
+            let changed = match before {
+                Some(before) => transaction
+                    .prepare_cached(sql::settings::REPLACE_SETTING)?
+                    .execute((&name, &before, &value))?,
+                None => transaction
+                    .prepare_cached(sql::settings::SET_SETTING_ONCE)?
+                    .execute((&name, &value))?,
+            };
+            Ok(changed > 0)
+        })
+        .await
+    }
+
     async fn ping(&self) -> StoreResult<()> {
         // A transaction of the writer takes the write lock, so this asks for both.
         self.write(Lane::Command, Entity::Database, |transaction| {

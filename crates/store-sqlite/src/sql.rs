@@ -55,6 +55,8 @@ pub(crate) mod tokens {
 /// Settings.
 pub(crate) mod settings {
     pub(crate) const FIND_SETTING: &str = include_str!("../queries/settings/find_setting.sql");
+    pub(crate) const REPLACE_SETTING: &str =
+        include_str!("../queries/settings/replace_setting.sql");
     pub(crate) const SET_SETTING_ONCE: &str =
         include_str!("../queries/settings/set_setting_once.sql");
 }

@@ -3,12 +3,12 @@
 use async_trait::async_trait;
 use rusqlite::{OptionalExtension, Row};
 use tollgate_model::{AccessToken, Timestamp, TokenHash, TokenId};
-use tollgate_store::{Entity, StoreResult, TokenStore};
+use tollgate_store::{Entity, StoreResult, TokenStore, json};
 
 use crate::SqliteStore;
 use crate::failure::Worked;
 use crate::queue::Lane;
-use crate::{json, sql};
+use crate::sql;
 
 fn read_token(row: &Row<'_>) -> Worked<AccessToken> {
     let (id, scopes): (String, String) = (row.get(1)?, row.get(3)?);

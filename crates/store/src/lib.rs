@@ -14,6 +14,8 @@ mod catalog;
 pub mod conformance;
 mod cursor;
 mod error;
+mod gathered;
+pub mod json;
 mod keys;
 mod memory;
 mod settings;
@@ -28,6 +30,7 @@ pub use catalog::{
 };
 pub use cursor::RecordCursor;
 pub use error::{Entity, StoreError, StoreErrorKind, StoreResult};
+pub use gathered::Gathered;
 pub use keys::{KeyFilter, KeyStore, KeyWrite, VersionedKey};
 pub use memory::MemoryStore;
 pub use settings::SettingsStore;

@@ -13,6 +13,15 @@ pub trait SettingsStore: Send + Sync {
     /// Sets the value if there is none yet; answers with the value that holds afterwards.
     async fn set_setting_once(&self, name: &str, value: &str) -> StoreResult<String>;
 
+    /// Sets the value where `before` is the one that holds (`None`: there is none); answers whether
+    /// it did.
+    async fn replace_setting(
+        &self,
+        name: &str,
+        before: Option<&str>,
+        value: &str,
+    ) -> StoreResult<bool>;
+
     /// Answers when the database can be read and written; what readiness asks.
     async fn ping(&self) -> StoreResult<()>;
 }

@@ -19,7 +19,7 @@ use anyhow::{Context, bail};
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
-use crate::free_port;
+use crate::{Postgres, free_port};
 
 /// The operator's token of every test process.
 const ADMIN_TOKEN: &str = "test-operator-token-0123456789";
@@ -37,6 +37,8 @@ pub struct Setup {
     pub journal: String,
     /// Environment, such as `TOLLGATE__STORE__URL`.
     pub environment: Vec<(String, String)>,
+    /// Texts that may not stand in its output.
+    pub secrets: Vec<String>,
     /// A command that the server is started through, such as `strace -D -f`. It must leave the
     /// server the process that it was started as.
     pub wrapper: Vec<String>,
@@ -52,6 +54,7 @@ impl Setup {
             gateway: String::new(),
             journal: String::new(),
             environment: Vec::new(),
+            secrets: vec![ADMIN_TOKEN.to_owned()],
             wrapper: Vec::new(),
         }
     }
@@ -61,6 +64,15 @@ impl Setup {
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// Keeps everything in a fresh database of this server.
+    ///
+    /// # Errors
+    /// When the database cannot be made.
+    pub fn on(mut self, server: &Postgres) -> anyhow::Result<Self> {
+        self.secrets.push(server.password().to_owned());
+        Ok(self.with("TOLLGATE__STORE__URL", &server.create_database()?))
     }
 
     /// Starts the server through a command.
@@ -82,10 +94,10 @@ impl Setup {
             gateway: free_port()?,
             platform: free_port()?,
             health: free_port()?,
+            secrets: Mutex::new(self.secrets.clone()),
             setup: self,
             folder,
             child: None,
-            secrets: Mutex::new(vec![ADMIN_TOKEN.to_owned()]),
         };
         binary.write_configuration()?;
         binary.write_catalog(&binary.setup.catalog.clone())?;

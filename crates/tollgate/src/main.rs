@@ -62,6 +62,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Usage(command) => block_on(command::usage::run(command)).map(done),
         Command::Reconcile(args) => block_on(command::reconcile::run(args)),
         Command::Journal(command) => command::journal::run(command),
+        Command::Store(command) => block_on(command::store::run(command)).map(done),
         Command::Admin(AdminCommand::Token(command)) => {
             block_on(command::admin::run(command)).map(done)
         }

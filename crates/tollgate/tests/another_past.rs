@@ -174,9 +174,42 @@ async fn a_store_that_was_put_back_is_told_and_gets_what_the_journal_keeps() -> 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_of_the_folder_never_lives_the_same_life_though_nothing_was_shipped()
+-> anyhow::Result<()> {
+    let mut world = World::start().await?;
+    world.stop().await?;
+    copy(&world.file("journal"), &world.file("copy"))?;
+    // Lives that served nobody leave nothing in the store but that they were.
+    world.binary.restart().await?;
+    world.binary.kill9()?;
+    std::fs::remove_dir_all(world.file("journal"))?;
+    std::fs::rename(world.file("copy"), world.file("journal"))?;
+    world.binary.restart().await?;
+    world.ensure_said("its journal folder does not know")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_ledger_and_checkpoint_no_window_opens() -> anyhow::Result<()> {
+    let mut world = World::start().await?;
+    ensure!(world.call(12).await? == 12);
+    world.binary.kill9()?;
+    for entry in std::fs::read_dir(world.file("journal"))? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with("ledger") || name.starts_with("checkpoint") {
+            std::fs::remove_file(&path)?;
+        }
+    }
+    world.binary.restart().await?;
+    world.ensure_window_held(0).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_process_does_not_serve_from_the_same_store() -> anyhow::Result<()> {
     let world = World::start().await?;
-    let store = format!("sqlite://{}", world.file("tollgate.db").display());
+    // By another name: it is the file that counts.
+    std::os::unix::fs::symlink(world.file("tollgate.db"), world.file("link.db"))?;
+    let store = format!("sqlite://{}", world.file("link.db").display());
     let catalog = std::fs::read_to_string(world.file("catalog.toml"))?;
     let second = Setup::new(env!("CARGO_BIN_EXE_tollgate"), &catalog)
         .with("TOLLGATE__STORE__URL", &store)

@@ -3,7 +3,8 @@
 //! request over any of several windows and quotas that are all near their ends.
 //!
 //! `TOLLGATE_KILL9_CYCLES` sets how often (6, half of them with `sync = "durable"`),
-//! `TOLLGATE_SEED` the first choice.
+//! `TOLLGATE_KILL9_POSTGRES_CYCLES` how often with the store on PostgreSQL (2), `TOLLGATE_SEED` the first
+//! choice.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
@@ -17,7 +18,8 @@ use serde_json::{Value, json};
 use tollgate_testkit::client::Call;
 use tollgate_testkit::load::{self, Amount, OnBroken, Plan, Report};
 use tollgate_testkit::{
-    AcknowledgedSet, Binary, Oracle, OracleOptions, SeededIds, Setup, setting, wait_until, wall_us,
+    AcknowledgedSet, Binary, Oracle, OracleOptions, Postgres, SeededIds, Setup, setting,
+    wait_until, wall_us,
 };
 
 const CLIENTS: usize = 32;
@@ -132,7 +134,12 @@ struct World {
 }
 
 impl World {
-    async fn start(cycles: u64, journal: &str, seed: u64) -> anyhow::Result<Self> {
+    async fn start(
+        cycles: u64,
+        journal: &str,
+        seed: u64,
+        postgres: Option<&Postgres>,
+    ) -> anyhow::Result<Self> {
         let oracle = Oracle::start_with(OracleOptions {
             keep_headers: false,
             ..OracleOptions::default()
@@ -140,6 +147,9 @@ impl World {
         let catalog = catalog(&oracle.url(), cycles)?;
         let mut setup = Setup::new(env!("CARGO_BIN_EXE_tollgate"), &catalog);
         setup.journal = journal.to_owned();
+        if let Some(server) = postgres {
+            setup = setup.on(server)?;
+        }
         let binary = setup.start().await?;
         let mut keys = Vec::new();
         for n in 0..KEYS {
@@ -391,14 +401,18 @@ fn most_within(all: &[Through], from_us: u64, span_us: u64) -> usize {
     all.iter().enumerate().map(within).max().unwrap_or(0)
 }
 
-async fn killed_again_and_again(cycles: u64, sync: &str) -> anyhow::Result<()> {
+async fn killed_again_and_again(
+    cycles: u64,
+    sync: &str,
+    postgres: Option<&Postgres>,
+) -> anyhow::Result<()> {
     let seed = setting("TOLLGATE_SEED", 1);
     writeln!(
         std::io::stdout(),
         "sync = {sync}, {cycles} cycles, TOLLGATE_SEED={seed}"
     )?;
     let journal = format!("sync = \"{sync}\"\n");
-    let mut world = World::start(cycles, &journal, seed).await?;
+    let mut world = World::start(cycles, &journal, seed, postgres).await?;
     for cycle in 0..cycles {
         let done = world.cycle().await;
         done.with_context(|| format!("cycle {cycle} with TOLLGATE_SEED={seed}"))?;
@@ -412,12 +426,21 @@ async fn killed_again_and_again(cycles: u64, sync: &str) -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_and_no_limit_is_passed_over_kills() -> anyhow::Result<()> {
-    killed_again_and_again(setting("TOLLGATE_KILL9_CYCLES", 6).div_ceil(2), "fast").await
+    let cycles = setting("TOLLGATE_KILL9_CYCLES", 6).div_ceil(2);
+    killed_again_and_again(cycles, "fast", None).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_holds_while_answers_wait_for_the_disk() -> anyhow::Result<()> {
-    killed_again_and_again(setting("TOLLGATE_KILL9_CYCLES", 6) / 2, "durable").await
+    let cycles = setting("TOLLGATE_KILL9_CYCLES", 6) / 2;
+    killed_again_and_again(cycles, "durable", None).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_holds_with_the_store_on_postgresql() -> anyhow::Result<()> {
+    let server = Postgres::start().await?;
+    let cycles = setting("TOLLGATE_KILL9_POSTGRES_CYCLES", 2);
+    killed_again_and_again(cycles, "fast", Some(&server)).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

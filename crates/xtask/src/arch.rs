@@ -103,6 +103,8 @@ const FORBIDDEN_IN_CORE: &[&str] = &[
 const ONLY_FOR: &[(&str, &[&str])] = &[
     ("rusqlite", &["store-sqlite"]),
     ("tokio-postgres", &["store-postgres"]),
+    ("deadpool-postgres", &["store-postgres"]),
+    ("tokio-postgres-rustls", &["store-postgres"]),
     ("axum", &["api", "tollgate"]),
     ("utoipa", &["api", "tollgate"]),
     ("utoipa-axum", &["api"]),

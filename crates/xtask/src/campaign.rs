@@ -101,7 +101,16 @@ const RUNS: &[Run] = &[
         name: "kill9",
         title: "`kill -9` under load, limits near",
         what: tests(&["--package", "tollgate", "--test", "kill9"]),
-        sizes: &[("TOLLGATE_KILL9_CYCLES", "1000")],
+        sizes: &[
+            ("TOLLGATE_KILL9_CYCLES", "1000"),
+            ("TOLLGATE_KILL9_POSTGRES_CYCLES", "100"),
+        ],
+    },
+    Run {
+        name: "postgres",
+        title: "PostgreSQL killed, stopped and read only under load",
+        what: tests(&["--package", "tollgate", "--test", "postgres"]),
+        sizes: &[("TOLLGATE_POSTGRES_FAULTS", "12")],
     },
     Run {
         name: "power_cut",

@@ -55,12 +55,16 @@ impl Recovery {
 
     /// One beyond the last entry that the folder knows of a stream.
     fn end_of(&self, stream: &StreamId) -> u64 {
-        let kept = self.streams.get(stream).map(|stream| stream.written());
-        let is_it = |gone: &&crate::wire::LedgerStream| {
-            gone.epoch == stream.epoch && gone.thread == u32::from(stream.thread)
-        };
-        let gone = || self.ledger.gone.iter().find(is_it).map(|gone| gone.next);
-        kept.or_else(gone).unwrap_or(0)
+        // By number: the name in a damaged header cannot be read.
+        let place = (stream.epoch, stream.thread);
+        let kept = self
+            .streams
+            .iter()
+            .filter(|(id, _)| (id.epoch, id.thread) == place);
+        let kept = kept.map(|(_, stream)| stream.written());
+        let gone = self.ledger.gone.iter();
+        let gone = gone.filter(|gone| (gone.epoch, gone.thread) == (place.0, u32::from(place.1)));
+        kept.chain(gone.map(|gone| gone.next)).max().unwrap_or(0)
     }
 
     fn tell_what_platform_lacks(&self, marks: &[(StreamId, Sequence)]) {

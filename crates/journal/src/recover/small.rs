@@ -21,9 +21,8 @@ pub(super) fn read_small_files(fs: &dyn Filesystem, dir: &Path) -> Recovery {
     let state = Twin::load(fs, dir, "state");
     let checkpoints = Twin::load(fs, dir, "checkpoint");
     let ledger = Twin::load(fs, dir, "ledger");
-    let nothing_there = [&state, &checkpoints, &ledger]
-        .iter()
-        .all(|loaded| loaded.payloads.is_empty() && loaded.damage.is_empty());
+    let small_files_gone = ledger.is_absent() && checkpoints.is_absent();
+    let nothing_there = small_files_gone && state.is_absent();
     let ledger_unsure = !ledger.damage.is_empty();
     let ledger_lost = ledger.payloads.is_empty() && ledger_unsure;
     let state_unsure = !state.damage.is_empty();
@@ -85,6 +84,7 @@ pub(super) fn read_small_files(fs: &dyn Filesystem, dir: &Path) -> Recovery {
             .map(|s| ((s.epoch, s.thread as u16), s.clone()))
             .collect(),
         ledger_unsure,
+        small_files_gone,
     };
     recovery.choose_checkpoint(checkpoint_files);
     recovery

@@ -107,6 +107,33 @@ fn a_new_folder_beside_an_old_platform_counts_as_a_lost_past() {
 }
 
 #[test]
+fn a_lost_past_is_told_until_a_checkpoint_holds_it() {
+    let bench = Bench::new();
+    let mut marks = Marks::new();
+    live(&bench, 10, &mut marks);
+    let again = other(&bench, FaultyDisk::default());
+    let options = JournalOptions {
+        platform_marks: Some(marks.clone()),
+        ..again.options.clone()
+    };
+    let open = || {
+        let clock = Arc::clone(&again.clock);
+        let disk = again.disk.mount();
+        Journal::open_by_hand(disk, options.clone(), 1, clock, &again.ids).unwrap()
+    };
+    for _ in 0..3 {
+        let (journal, recovered) = open();
+        assert!(!recovered.complete, "the start before died over it");
+        append(&mut journal.writer(0).unwrap(), &entry(1)).unwrap();
+        again.disk.kill();
+    }
+    let (journal, _) = open();
+    again.checkpoint(&journal, 0).unwrap();
+    again.disk.kill();
+    assert!(open().1.complete);
+}
+
+#[test]
 fn a_platform_that_knows_less_than_it_confirmed_harms_no_counter() {
     let bench = Bench::new();
     live(&bench, 10, &mut Marks::new());

@@ -82,6 +82,9 @@ pub(crate) struct State {
     /// Ticks when the machine was started.
     #[prost(uint64, optional, tag = "8")]
     pub ticks_at_boot: Option<u64>,
+    /// A start found that not everything is known, and no checkpoint says so yet.
+    #[prost(bool, tag = "9")]
+    pub past_lost: bool,
 }
 
 /// What must outlive segments.

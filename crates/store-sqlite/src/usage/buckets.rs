@@ -1,13 +1,10 @@
 //! Reading buckets.
 
-use std::collections::BTreeMap;
-
 use rusqlite::{Connection, Row, params};
 use tollgate_model::{
-    ApiId, BucketKey, Counts, LatencySketch, OrganizationId, PlanId, SubscriptionId, Timestamp,
-    UsageBucket,
+    ApiId, BucketKey, Counts, LatencySketch, OrganizationId, PlanId, SubscriptionId, UsageBucket,
 };
-use tollgate_store::{BucketQuery, StoreErrorKind};
+use tollgate_store::{BucketQuery, Gathered, StoreErrorKind};
 
 use crate::Gone;
 use crate::columns::Columns;
@@ -71,51 +68,6 @@ pub(super) fn list(
     Ok(out.into_buckets())
 }
 
-/// Buckets as the question wants them: as they are, or one for all starts.
-enum Gathered {
-    Apart(Vec<UsageBucket>),
-    Merged(BTreeMap<BucketKey, (Counts, Option<LatencySketch>)>),
-}
-
-impl Gathered {
-    fn new(merge_starts: bool) -> Self {
-        if merge_starts {
-            Self::Merged(BTreeMap::new())
-        } else {
-            Self::Apart(Vec::new())
-        }
-    }
-
-    fn add(&mut self, mut bucket: UsageBucket) {
-        let sums = match self {
-            Self::Apart(buckets) => return buckets.push(bucket),
-            Self::Merged(sums) => sums,
-        };
-        bucket.key.start = Timestamp::default();
-        let (counts, latency) = sums.entry(bucket.key).or_default();
-        counts.add(&bucket.counts);
-        match (latency, bucket.latency) {
-            (Some(mine), Some(theirs)) => mine.merge(&theirs),
-            (mine @ None, theirs) => *mine = theirs,
-            (Some(_), None) => {}
-        }
-    }
-
-    fn into_buckets(self) -> Vec<UsageBucket> {
-        match self {
-            Self::Apart(buckets) => buckets,
-            Self::Merged(sums) => sums
-                .into_iter()
-                .map(|(key, (counts, latency))| UsageBucket {
-                    key,
-                    counts,
-                    latency,
-                })
-                .collect(),
-        }
-    }
-}
-
 fn read_bucket(row: &Row<'_>, query: &BucketQuery) -> Worked<UsageBucket> {
     let mut columns = Columns::of(row);
     // What a bucket does not have is stored as ''.
@@ -167,7 +119,7 @@ pub(super) fn read_latency(columns: &mut Columns<'_>) -> Worked<Option<LatencySk
 
 #[cfg(test)]
 mod tests {
-    use tollgate_model::{Family, Grain};
+    use tollgate_model::{Family, Grain, Timestamp};
 
     use super::*;
 

@@ -9,11 +9,11 @@ use tollgate_model::{
     ApiId, DenialCode, EventId, KeyId, NodeId, OrganizationId, Outcome, PlanId, SubscriptionId,
     Timestamp, UsageEvent,
 };
-use tollgate_store::{RecordCursor, UsageRecord};
+use tollgate_store::{RecordCursor, UsageRecord, json};
 
 use crate::columns::{Columns, stored};
 use crate::failure::{Failure, Worked};
-use crate::{json, sql};
+use crate::sql;
 
 /// `key_family` where a key has none; NULL there says that the family equals the key.
 const NO_FAMILY: &str = "";

@@ -1,6 +1,6 @@
 //! Guarantees of [`CallStore`](crate::CallStore).
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use tollgate_model::Timestamp;
 
 use super::{Checked, refusal};
@@ -135,6 +135,30 @@ pub async fn a_released_call_is_free(store: &dyn Store) -> Checked {
         ..claim(attempt(1, 2))
     };
     assert_eq!(store.claim_call(other).await?, Claimed::Granted);
+    Ok(())
+}
+
+/// Another attempt comes while the act is under way: it takes the claim over before the act, which
+/// is refused then, or is told that it was done.
+pub async fn a_claim_that_races_with_an_act_never_lets_both_act(store: &dyn Store) -> Checked {
+    for call in 0..20u8 {
+        let (first, second) = (attempt(call, 1), attempt(call, 2));
+        assert_eq!(store.claim_call(claim(first)).await?, Claimed::Granted);
+        let act = async |attempt, n: u32| {
+            let mut write = new_key(api_key(u32::from(call) * 2 + n, "acme"));
+            write.effects = acts(attempt);
+            store.write_key(write).await.is_ok()
+        };
+        let again = async {
+            match store.claim_call(claim(second)).await? {
+                Claimed::Granted => Ok(act(second, 1).await),
+                Claimed::Done { .. } => Ok(false),
+                other => Err(format!("{other:?}").into()),
+            }
+        };
+        let (acted, acted_again): (bool, Checked<bool>) = join(act(first, 0), again).await;
+        assert_ne!(acted, acted_again?, "call {call}");
+    }
     Ok(())
 }
 

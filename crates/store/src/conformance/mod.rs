@@ -16,10 +16,24 @@ pub mod records;
 pub mod settings;
 pub mod tokens;
 
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt;
+
 use crate::{StoreErrorKind, StoreResult};
 
 /// How a guarantee answers: assertions panic, what should have worked and did not is an error.
 pub type Checked<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Why a guarantee does not hold, if so; a panic is caught.
+#[doc(hidden)]
+pub async fn outcome(name: &str, checked: impl Future<Output = Checked>) -> Option<String> {
+    match AssertUnwindSafe(checked).catch_unwind().await {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(format!("{name}: {error}")),
+        Err(_) => Some(format!("{name}: panicked, see above")),
+    }
+}
 
 /// The kind of a refusal; `None` when it went through.
 fn refusal<T>(result: &StoreResult<T>) -> Option<StoreErrorKind> {
@@ -39,7 +53,16 @@ fn assert_one_wins<T>(results: &[StoreResult<T>], kind: StoreErrorKind) {
 #[macro_export]
 macro_rules! conformance_suite {
     ($make:expr) => {
-        $crate::conformance_tests! { $make;
+        $crate::conformance_guarantees! { conformance_tests, $make }
+    };
+}
+
+/// Calls a macro with every guarantee: `a_macro! { what_is_passed_on; area { guarantee, } }`. For
+/// stores whose server is too dear to be started for each test.
+#[macro_export]
+macro_rules! conformance_guarantees {
+    ($then:ident, $passed_on:expr) => {
+        $crate::$then! { $passed_on;
             catalog {
                 an_empty_store_has_number_zero_and_no_objects,
                 a_commit_raises_the_number_by_one_and_keeps_every_field,
@@ -74,10 +97,12 @@ macro_rules! conformance_suite {
                 a_claim_without_an_act_is_taken_over_and_its_attempt_can_act_no_more,
                 a_released_call_is_free,
                 of_attempts_racing_for_a_call_one_acts,
+                a_claim_that_races_with_an_act_never_lets_both_act,
                 remembered_calls_are_bounded,
             }
             settings {
                 a_setting_is_set_once,
+                a_setting_is_replaced_only_by_who_knows_what_holds,
                 of_racing_settings_one_holds_for_all,
                 a_store_in_order_answers_the_ping,
             }
@@ -119,6 +144,26 @@ macro_rules! conformance_suite {
             }
         }
     };
+}
+
+/// Runs every guarantee on stores that one future after the other makes; answers the names of those
+/// that do not hold, each with the reason. The expression is called with nothing, and gives a
+/// future of `(keep, store)`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! conformance_run {
+    ($make:expr; $($area:ident { $($guarantee:ident),+ $(,)? })+) => {{
+        let mut broken: Vec<String> = Vec::new();
+        $($(
+            let checked = async {
+                let (_keep, store) = $make().await?;
+                $crate::conformance::$area::$guarantee(&store).await
+            };
+            let name = concat!(stringify!($area), "::", stringify!($guarantee));
+            broken.extend($crate::conformance::outcome(name, checked).await);
+        )+)+
+        broken
+    }};
 }
 
 /// The inside of [`conformance_suite!`](crate::conformance_suite).

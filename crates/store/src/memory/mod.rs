@@ -274,6 +274,20 @@ impl SettingsStore for MemoryStore {
         Ok(held.or_insert_with(|| value.to_owned()).clone())
     }
 
+    async fn replace_setting(
+        &self,
+        name: &str,
+        before: Option<&str>,
+        value: &str,
+    ) -> StoreResult<bool> {
+        let mut state = self.state.lock();
+        let holds = state.settings.get(name).map(String::as_str) == before;
+        if holds {
+            state.settings.insert(name.to_owned(), value.to_owned());
+        }
+        Ok(holds)
+    }
+
     async fn ping(&self) -> StoreResult<()> {
         Ok(())
     }

@@ -38,6 +38,16 @@ pub struct BenchAdmissionArgs {
 
 #[derive(Debug, Args)]
 pub struct BenchIngestArgs {
+    /// Where events are taken in: sqlite (a file), postgres (the database of
+    /// TOLLGATE__STORE__URL), or a URL postgres://...; there in a schema of its own, which is
+    /// removed at the end.
+    #[arg(
+        long,
+        default_value = "sqlite",
+        value_name = "STORE",
+        hide_default_value = false
+    )]
+    pub store: String,
     /// Measure on the disk of this folder; what is written there is removed at the end.
     #[arg(long, default_value = ".", value_name = "DIR")]
     pub dir: PathBuf,

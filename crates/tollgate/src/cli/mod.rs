@@ -78,6 +78,12 @@ pub enum Command {
         after_help = "Example:\n  tollgate journal verify ./journal"
     )]
     Journal(JournalCommand),
+    /// The store's schema.
+    #[command(
+        subcommand,
+        after_help = "Example:\n  tollgate store migrate --config tollgate.toml"
+    )]
+    Store(StoreCommand),
     /// Access to the platform.
     #[command(
         subcommand,
@@ -258,6 +264,20 @@ pub enum JournalCommand {
     Verify {
         /// The journal's folder.
         dir: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum StoreCommand {
+    /// Bring the store's schema up to date; `serve` does so too when it starts.
+    #[command(after_help = "Example:\n  tollgate store migrate --config tollgate.toml")]
+    Migrate {
+        /// The configuration.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
         /// Print JSON.
         #[arg(long)]
         json: bool,

@@ -24,7 +24,7 @@ pub async fn run(command: TokenCommand) -> anyhow::Result<()> {
         json,
     } = command;
     let config = config::load(&config)?;
-    let store = open_store(&config)?;
+    let store = open_store(&config).await?;
     let clock = Arc::new(SystemClock::new());
     let lifetime_us = expires.map(|span| i64::try_from(span.as_micros()).unwrap_or(i64::MAX));
     let expires_at = lifetime_us.map(|us| clock.now().wall.plus_us(us));

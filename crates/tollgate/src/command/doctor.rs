@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use tollgate_control::Control;
 use tollgate_journal::{DiskFilesystem, Folder};
 use tollgate_lifecycle::{SystemClock, SystemIds};
-use tollgate_model::{Catalog, CatalogSink, Clock, KeyDelta, Timestamp};
+use tollgate_model::{Catalog, CatalogSink, Clock, KeyDelta, Per, Timestamp};
 
 use crate::cli::DoctorArgs;
 use crate::config::{self, Config};
@@ -23,8 +23,6 @@ use crate::{output, pepper};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Less free space than this is worth a word.
 const DISK_FREE_BYTES_MIN: u64 = 1 << 30;
-/// The span of the longest window, in microseconds; windows count a sixtieth longer.
-const LONGEST_WINDOW_US: u64 = 86_400_000_000 / 60 * 61;
 /// A clock before this instant (2026-01-01) is not set.
 const CLOCK_EARLIEST: Timestamp = Timestamp(1_767_225_600_000_000);
 
@@ -167,40 +165,36 @@ fn counters(config: &Config) -> Option<Finding> {
     let folder = Folder::open(Arc::new(DiskFilesystem), &config.journal_dir);
     let checkpoint = folder.ok().flatten()?.checkpoint()?;
     let lost_at = checkpoint.shards.iter().map(|shard| shard.lost_at).max()?;
-    let ago_us = checkpoint.at.ticks.since(lost_at);
-    if lost_at.0 == 0 || ago_us > LONGEST_WINDOW_US {
+    let before_us = i64::try_from(checkpoint.at.ticks.since(lost_at)).unwrap_or(i64::MAX);
+    let lost_wall = checkpoint.at.wall.plus_us(-before_us);
+    // Windows count a sixtieth longer than their span.
+    let longest_us = Per::Day.span_us() + Per::Day.span_us() / 60;
+    let ago_us = SystemClock::new().now().wall.since(lost_wall);
+    if lost_at.0 == 0 || u64::try_from(ago_us).is_ok_and(|us| us > longest_us) {
         return None;
     }
-    let ago_us = i64::try_from(ago_us).unwrap_or(i64::MAX);
     Some(bad(
         "counters",
         format!(
-            "were lost at {}: a window counts as full until its span has passed since (minute \
-             limits for a minute, day limits for a day), and what an API lets pass meanwhile its \
-             `on_counters_lost` decides",
-            checkpoint.at.wall.plus_us(-ago_us)
+            "were lost at {lost_wall}: a window counts as full until its span has passed since \
+             (minute limits for a minute, day limits for a day). To let calls pass meanwhile, set \
+             `on_counters_lost` of the API; why they were lost says the log of that start"
         ),
     ))
 }
 
 async fn store_and_upstreams(config: &Config) -> Vec<Finding> {
-    if !config.store_file.exists() {
-        return vec![good(
-            "store",
-            format!("{} will be made", config.store_file.display()),
-        )];
+    if config.store.file().is_some_and(|file| !file.exists()) {
+        return vec![good("store", format!("{} will be made", config.store))];
     }
-    let store = match open_store(config) {
+    let store = match open_store(config).await {
         Ok(store) => store,
         Err(error) => return vec![bad("store", format!("{error:#}"))],
     };
     if let Err(error) = store.ping().await {
         return vec![bad("store", format!("cannot be read and written: {error}"))];
     }
-    let mut findings = vec![good(
-        "store",
-        format!("{} answers", config.store_file.display()),
-    )];
+    let mut findings = vec![good("store", format!("{} answers", config.store))];
     let pepper = match pepper::find(&config.journal_dir) {
         Ok(Some(pepper)) => pepper,
         Ok(None) => {

@@ -10,6 +10,7 @@ pub mod journal;
 pub mod keys;
 pub mod reconcile;
 pub mod serve;
+pub mod store;
 pub mod usage;
 
 use crate::config::ConfigError;

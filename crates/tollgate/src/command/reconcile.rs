@@ -23,11 +23,11 @@ use crate::{config, output};
 pub async fn run(args: ReconcileArgs) -> anyhow::Result<ExitCode> {
     let config = config::load(&args.config)?;
     anyhow::ensure!(
-        config.store_file.exists(),
+        config.store.file().is_none_or(std::path::Path::exists),
         "there is no store at {}: nothing was ever counted here",
-        config.store_file.display()
+        config.store
     );
-    let store: Arc<dyn UsageStore> = open_store(&config)?;
+    let store: Arc<dyn UsageStore> = open_store(&config).await?;
     let journal: Option<Arc<dyn JournalView>> = if config.journal_dir.is_dir() {
         FolderJournal::find(Arc::new(DiskFilesystem), &config.journal_dir)?
             .map(|folder| Arc::new(folder) as Arc<dyn JournalView>)

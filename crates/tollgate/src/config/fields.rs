@@ -104,9 +104,9 @@ pub const FIELDS: &[Field] = &[
     field(
         "store",
         "url",
-        Kind::Url(&["sqlite://"]),
+        Kind::Url(&["sqlite://", "postgres://", "postgresql://"]),
         "\"sqlite://tollgate.db\"",
-        "Where records, buckets, keys and the catalog are kept.",
+        "Where records, buckets, keys and the catalog are kept: sqlite://FILE, or postgres://user:password@host:5432/database (docs/postgresql.md).",
     ),
     field(
         "counters",

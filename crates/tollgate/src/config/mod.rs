@@ -7,6 +7,7 @@
 mod fields;
 mod read;
 mod render;
+mod store;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use tollgate_control::document::{Problem, ProblemCode};
 
 pub use fields::{FIELDS, Kind};
 pub use render::{reference, schema, template};
+pub use store::StorePlace;
 
 /// A configuration that holds.
 #[derive(Debug, Clone)]
@@ -32,8 +34,8 @@ pub struct Config {
     pub platform_listen: SocketAddr,
     /// Where health and metrics are.
     pub health_listen: SocketAddr,
-    /// The SQLite file.
-    pub store_file: PathBuf,
+    /// Where the store is.
+    pub store: StorePlace,
     /// The journal's folder.
     pub journal_dir: PathBuf,
     /// Whether answers wait for the disk.

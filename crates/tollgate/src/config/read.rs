@@ -8,7 +8,7 @@ use std::path::Path;
 use ipnet::IpNet;
 use tollgate_control::document::{Document, Field, Problem, ProblemCode, Reader, Table};
 
-use super::{Config, FIELDS, Kind};
+use super::{Config, FIELDS, Kind, StorePlace};
 
 /// Longest accepted duration: a year.
 const DURATION_US: RangeInclusive<u64> = 1..=366 * 86_400_000_000;
@@ -81,9 +81,8 @@ fn read_document(
             socket(t, defaults.map(|d| d.health_listen))
         });
         let store = section(root, "store", |table| {
-            or(table, "url", defaults.map(|d| d.store_file.clone()), |f| {
-                let file = url(&f, "store")?.strip_prefix("sqlite://")?.to_owned();
-                Some(base.join(file))
+            or(table, "url", defaults.map(|d| d.store.clone()), |f| {
+                store(&f, base)
             })
         });
         let counters = section(root, "counters", |table| {
@@ -110,7 +109,7 @@ fn read_document(
             drain_us,
             platform_listen: platform?,
             health_listen: health?,
-            store_file: store?,
+            store: store?,
             journal_dir,
             journal_durable,
             ship_batch,
@@ -212,6 +211,12 @@ fn socket(table: &Table<'_>, default: Option<SocketAddr>) -> Option<SocketAddr> 
 
 fn networks(field: &Field<'_>) -> Option<Vec<IpNet>> {
     field.list(NETWORKS_MAX, |item| item.network())
+}
+
+fn store(field: &Field<'_>, base: &Path) -> Option<StorePlace> {
+    let read = StorePlace::read(field.short_text(4_096)?, base);
+    read.map_err(|detail| field.problem(ProblemCode::Invalid, detail))
+        .ok()
 }
 
 /// Text that begins with one of the schemes that the section's URL takes.

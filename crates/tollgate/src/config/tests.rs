@@ -18,7 +18,10 @@ fn problems(text: &str) -> Vec<String> {
 fn the_commented_file_holds_and_says_the_defaults() {
     let config = read(&template(), std::iter::empty(), base()).unwrap();
     assert_eq!(config.gateway_listen, "127.0.0.1:8080".parse().unwrap());
-    assert_eq!(config.store_file, Path::new("/etc/gate/tollgate.db"));
+    assert_eq!(
+        config.store.file(),
+        Some(Path::new("/etc/gate/tollgate.db"))
+    );
     assert_eq!(config.journal_keep_us, 86_400_000_000);
     assert_eq!(config.journal_disk_bytes_max, 4 << 30);
     assert_eq!(config.catalog_file, Some("/etc/gate/catalog.toml".into()));
@@ -38,8 +41,31 @@ fn an_empty_file_is_the_defaults() {
 fn absolute_paths_stay_as_they_are() {
     let text = "[store]\nurl = \"sqlite:///var/lib/gate.db\"\n[journal]\ndir = \"/var/j\"\n";
     let config = read(text, std::iter::empty(), base()).unwrap();
-    assert_eq!(config.store_file, Path::new("/var/lib/gate.db"));
+    assert_eq!(config.store.file(), Some(Path::new("/var/lib/gate.db")));
     assert_eq!(config.journal_dir, Path::new("/var/j"));
+}
+
+#[test]
+fn a_database_is_named_without_its_password() {
+    let text = "[store]\nurl = \"postgres://ann:s3cret@db.example/gate\"\n";
+    let config = read(text, std::iter::empty(), base()).unwrap();
+    let shown = "postgres://ann@db.example:5432/gate";
+    assert_eq!(config.store.to_string(), shown);
+    assert!(!format!("{config:?}").contains("s3cret"));
+    for bad in [
+        "postgres://ann:s3cret@db.example/gate?sslmode=prefer",
+        "postgres://ann:s3cret@db.example:many/gate",
+        "postgre://ann:s3cret@db.example/gate",
+        "ann:s3cret@db.example/gate",
+    ] {
+        let found = problems(&format!("[store]\nurl = \"{bad}\"\n"));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(
+            found[0].starts_with("line 2, column 7: store.url: "),
+            "{found:?}"
+        );
+        assert!(!found[0].contains("s3cret"), "{found:?}");
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ use tollgate_model::IdGen;
 
 use crate::cli::DemoArgs;
 use crate::client::{Body, Platform};
-use crate::config::Config;
+use crate::config::{Config, StorePlace};
 use crate::demo::traffic::Customer;
 use crate::server::{Server, platform_runtime};
 use crate::{logging, output};
@@ -127,7 +127,7 @@ fn config(args: &DemoArgs, folder: &Folder, catalog: PathBuf) -> Config {
         trusted_proxies: Vec::new(),
         platform_listen: args.platform,
         health_listen: args.health,
-        store_file: folder.path.join("tollgate.db"),
+        store: StorePlace::Sqlite(folder.path.join("tollgate.db")),
         journal_dir: folder.path.join("journal"),
         drain_us: 30_000_000,
         journal_durable: false,

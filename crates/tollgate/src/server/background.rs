@@ -18,6 +18,15 @@ use super::carry::Carrier;
 use crate::command::Misconfigured;
 use crate::config::{Config, ConfigError};
 
+/// How to ship to a file, or to a PostgreSQL server.
+pub fn ship_options(elsewhere: bool) -> ShipOptions {
+    let mut options = ShipOptions::default();
+    if elsewhere {
+        options.batches_at_once_max = tollgate_store_postgres::BATCHES_AT_ONCE;
+    }
+    options
+}
+
 /// How often the catalog file is looked at.
 const WATCH_EVERY: Duration = Duration::from_secs(2);
 /// How often changes made by other processes are taken over.
@@ -38,7 +47,7 @@ pub fn shipper(
 ) -> anyhow::Result<Arc<Shipper>> {
     let options = ShipOptions {
         batch_events_max: usize::try_from(config.ship_batch).unwrap_or(1_000),
-        ..ShipOptions::default()
+        ..ship_options(config.store.file().is_none())
     };
     let reader = gateway.reader().context("the journal is closed")?;
     let source = Arc::new(LocalJournal::new(gateway.node_id().clone(), reader));

@@ -8,10 +8,10 @@ mod background;
 mod calendar;
 mod carry;
 mod listen;
+mod lives;
 mod seed;
 mod ship_metrics;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,16 +21,19 @@ use prometheus_client::registry::Registry;
 use tollgate_api::{ApiMetrics, ApiParts, ApiState, Condition, Flush, FlushError, Health};
 use tollgate_control::Control;
 use tollgate_gateway::{Deps, Gateway, StartError};
-use tollgate_journal::{DiskFilesystem, Filesystem, JournalOptions, LockGuard, SyncMode};
+use tollgate_journal::{DiskFilesystem, Filesystem, JournalOptions, SyncMode};
 use tollgate_lifecycle::{Signals, Supervisor, SystemClock, SystemIds};
 use tollgate_metering::{Metering, Shipper};
 use tollgate_model::{CatalogSink, Clock, Decisions, IdGen, Pepper};
-use tollgate_store::Store;
+use tollgate_store::{Store, StoreErrorKind};
+use tollgate_store_postgres::PostgresStore;
 use tollgate_store_sqlite::SqliteStore;
 
+pub use self::background::ship_options;
 use self::carry::Carrier;
+use self::lives::Lives;
 use self::ship_metrics::ShipMetrics;
-use crate::config::Config;
+use crate::config::{Config, StorePlace};
 use crate::pepper;
 
 /// Longest wait for background work to end after the gateway has drained.
@@ -66,8 +69,6 @@ pub struct Server {
     api: ApiState,
     shipper: Arc<Shipper>,
     catalog: Option<background::CatalogFile>,
-    /// No other process serves from the store meanwhile.
-    _serving: Box<dyn LockGuard>,
 }
 
 impl Server {
@@ -79,17 +80,11 @@ impl Server {
     pub async fn start(config: &Config, admin_token: Option<&str>) -> anyhow::Result<Self> {
         let clock = Arc::new(SystemClock::new());
         let ids: Arc<dyn IdGen> = Arc::new(SystemIds);
-        let serving = lock_store(config)?;
-        let store = open_store(config)?;
+        let store = open_store_to_serve(config).await?;
         let pepper = pepper::load(&config.journal_dir, ids.as_ref())?;
         let mut registry = Registry::with_prefix("tollgate");
-        let marks = store.all_high_water_marks().await;
-        let marks = marks.context("the store cannot say how far it has taken in the journal")?;
-        let journal = JournalOptions {
-            platform_marks: Some(marks.into_iter().map(|m| (m.stream, m.next)).collect()),
-            ..journal_options(config)
-        };
-        let gateway = start_gateway(config, journal, &clock, &ids, pepper.clone(), &mut registry)?;
+        let parts = (&clock, &ids, pepper.clone());
+        let gateway = start_gateway(config, &store, parts, &mut registry).await?;
         let platform_clock: Arc<dyn Clock> = clock.clone();
         let metering = Metering::new(store.clone(), platform_clock.clone());
         let shipper = background::shipper(config, &gateway, &store, &platform_clock, &ids)?;
@@ -139,7 +134,7 @@ impl Server {
         );
         let listeners = supervisor.group("listeners");
         listen::platform(&listeners, config.platform_listen, api.clone()).await?;
-        let health = health(&gateway, store, registry);
+        let health = health(&gateway, store, config, registry);
         listen::health(&listeners, config.health_listen, health).await?;
         gateway.open();
         tell_start(config);
@@ -150,7 +145,6 @@ impl Server {
             api,
             shipper,
             catalog,
-            _serving: serving,
         })
     }
 
@@ -199,33 +193,58 @@ impl Server {
     }
 }
 
-/// Keeps a second process from serving from the same store file: each would let every limit
-/// through in full.
-fn lock_store(config: &Config) -> anyhow::Result<Box<dyn LockGuard>> {
-    let mut name = config.store_file.clone().into_os_string();
-    name.push(".serving");
-    let path = PathBuf::from(name);
-    let store = config.store_file.display();
-    let locked = DiskFilesystem.lock(&path);
-    let locked = locked.with_context(|| format!("{} cannot be locked", path.display()))?;
-    locked.with_context(|| {
+/// Opens the store for the one process that serves from it.
+async fn open_store_to_serve(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+    lock_store(config)?;
+    open_store(config).await
+}
+
+/// Keeps a second process from serving from the same store file, under whatever name: each would
+/// let every limit through in full.
+fn lock_store(config: &Config) -> anyhow::Result<()> {
+    let StorePlace::Sqlite(file) = &config.store else {
+        return Ok(());
+    };
+    let store = file.display();
+    // Locks of this kind and those that SQLite takes know nothing of each other.
+    let locked = DiskFilesystem.lock(file);
+    let locked = locked.with_context(|| {
+        format!(
+            "the store {store} cannot be locked for serving, so nothing was started: check that \
+             its folder is there and that this user may write in it"
+        )
+    })?;
+    let guard = locked.with_context(|| {
         format!(
             "another tollgate serves from the store {store}: two gateways on one file would each \
              let every limit through in full. Stop the other one, or give this one a `store.url` \
              of its own"
         )
-    })
+    })?;
+    // Never closed: closing any descriptor of a file drops the locks that SQLite holds on it in
+    // this process (POSIX). The lock ends with the process.
+    std::mem::forget(guard);
+    Ok(())
 }
 
-/// Opens the store.
+/// Opens the store and brings its schema up to date.
 ///
 /// # Errors
-/// When the file cannot be opened or belongs to a newer version.
-pub fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
-    let options = tollgate_store_sqlite::Options::default();
-    let store = SqliteStore::open(&config.store_file, &options)
-        .with_context(|| format!("the store {} cannot be opened", config.store_file.display()))?;
-    Ok(Arc::new(store))
+/// When it cannot be opened or reached, or belongs to a newer version.
+pub async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+    Ok(match &config.store {
+        StorePlace::Sqlite(file) => {
+            let options = tollgate_store_sqlite::Options::default();
+            let store = SqliteStore::open(file, &options)
+                .with_context(|| format!("the store {} cannot be opened", file.display()))?;
+            Arc::new(store)
+        }
+        StorePlace::Postgres(url) => {
+            let options = tollgate_store_postgres::Options::default();
+            let store = PostgresStore::open(url.reveal(), &options).await;
+            Arc::new(store.context("the store cannot be opened")?)
+        }
+    })
 }
 
 /// The journal's options as configured.
@@ -242,14 +261,18 @@ pub fn journal_options(config: &Config) -> JournalOptions {
     }
 }
 
-fn start_gateway(
+/// The gateway, on a journal that was compared with what the store knows.
+async fn start_gateway(
     config: &Config,
-    journal: JournalOptions,
-    clock: &Arc<SystemClock>,
-    ids: &Arc<dyn IdGen>,
-    pepper: Pepper,
+    store: &Arc<dyn Store>,
+    (clock, ids, pepper): (&Arc<SystemClock>, &Arc<dyn IdGen>, Pepper),
     registry: &mut Registry,
 ) -> anyhow::Result<Gateway> {
+    let lives = Lives::read(store).await?;
+    let journal = JournalOptions {
+        platform_marks: Some(lives.marks()),
+        ..journal_options(config)
+    };
     let options = tollgate_gateway::Options {
         workers: usize::try_from(config.gateway_workers).unwrap_or(0),
         trusted_proxies: config.trusted_proxies.clone(),
@@ -263,16 +286,18 @@ fn start_gateway(
         pepper,
         filesystem: Arc::new(DiskFilesystem),
     };
-    Gateway::start(options, deps, registry).map_err(|error| match error {
+    let gateway = Gateway::start(options, deps, registry).map_err(|error| match error {
         StartError::Listen { address, source } => {
             anyhow::Error::new(source).context(listen::taken("gateway", address))
         }
         error => error.into(),
-    })
+    })?;
+    lives.begin(&gateway).await?;
+    Ok(gateway)
 }
 
 /// What the health port shows: what must hold for the process to take traffic, and the figures.
-fn health(gateway: &Gateway, store: Arc<dyn Store>, registry: Registry) -> Health {
+fn health(gateway: &Gateway, store: Arc<dyn Store>, config: &Config, registry: Registry) -> Health {
     let handle = gateway.handle();
     let serving = Condition::new("gateway", move || {
         let ready = handle.is_ready();
@@ -284,13 +309,19 @@ fn health(gateway: &Gateway, store: Arc<dyn Store>, registry: Registry) -> Healt
             }
         })
     });
+    // A server elsewhere that is away stays open to us: its connections come back by themselves,
+    // and taking every gateway's traffic meanwhile is what the journal is for.
+    let elsewhere = config.store.file().is_none();
     let storing = Condition::new("store", move || {
         let store = store.clone();
         // A read: while another process holds the lock for writing, or the disk is full, the
         // gateway goes on by its journal and must not lose its traffic.
         Box::pin(async move {
             let read = store.find_setting("ready").await;
-            read.map(drop).map_err(|error| error.to_string())
+            match read {
+                Err(error) if elsewhere && error.kind == StoreErrorKind::Unavailable => Ok(()),
+                read => read.map(drop).map_err(|error| error.to_string()),
+            }
         })
     });
     Health {

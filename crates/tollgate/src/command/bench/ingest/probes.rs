@@ -8,8 +8,7 @@ use tollgate_lifecycle::SystemIds;
 use tollgate_metering::Metering;
 use tollgate_metering::question::{Filter, Span, StatsQuestion};
 use tollgate_model::{ApiKey, Clock, IdGen, KeyHash, KeyId, KeyState, SubscriptionId, Timestamp};
-use tollgate_store::{Effects, KeyStore, KeyWrite};
-use tollgate_store_sqlite::SqliteStore;
+use tollgate_store::{Effects, KeyWrite, Store};
 
 use super::gateway::Appended;
 
@@ -62,7 +61,7 @@ pub struct Seen {
 /// # Errors
 /// When the store refuses one.
 pub async fn make_keys(
-    store: Arc<SqliteStore>,
+    store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     enough: CancellationToken,
 ) -> anyhow::Result<Spread> {

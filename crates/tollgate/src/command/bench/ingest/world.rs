@@ -7,16 +7,17 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tollgate_lifecycle::{SystemClock, SystemIds};
-use tollgate_metering::{LocalJournal, Metering, ShipOptions, Shipper};
+use tollgate_metering::{LocalJournal, Metering, Shipper};
 use tollgate_model::Clock;
-use tollgate_store::UsageStore;
-use tollgate_store_sqlite::{Options, SqliteStore};
+use tollgate_store::{Store, UsageStore};
 
 use super::gateway::Gateway;
 use super::mix::Mix;
+use super::place::{Place, is_elsewhere};
 use super::probes::{Seen, Spread, ask, make_keys, visible};
 use super::threads::WriterTime;
 use crate::cli::BenchIngestArgs;
+use crate::server::ship_options;
 
 /// How often it is looked whether all is in the store.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
@@ -33,8 +34,10 @@ pub struct Figures {
     pub steady: Phase,
     /// From append to an answer of `stats` that holds the event.
     pub visible: Spread,
-    /// Length of the store's file in the end.
+    /// What the store took on disk in the end.
     pub store_bytes: u64,
+    /// The store was a PostgreSQL server.
+    pub elsewhere: bool,
     /// Records, buckets and the journal hold the same number of requests.
     pub exact: bool,
 }
@@ -102,15 +105,15 @@ pub async fn measure(mix: Mix, args: &BenchIngestArgs, folder: &Path) -> anyhow:
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let mut gateway = Gateway::open(mix, folder, &clock)?;
     gateway.fill(args.events).await?;
-    let path = folder.join("tollgate.db");
-    let store = Arc::new(SqliteStore::open(&path, &Options::default())?);
+    let place = Place::make(&args.store, folder).await?;
+    let store = place.open().await?;
     let source = LocalJournal::new(gateway.node(), gateway.reader());
     let shipper = Arc::new(Shipper::new(
         Arc::new(source),
-        store.clone(),
+        store.clone() as Arc<dyn UsageStore>,
         clock.clone(),
         Arc::new(SystemIds),
-        ShipOptions::default(),
+        ship_options(is_elsewhere(&args.store)),
     ));
     let stop = CancellationToken::new();
     let _stops = stop.clone().drop_guard();
@@ -129,7 +132,7 @@ pub async fn measure(mix: Mix, args: &BenchIngestArgs, folder: &Path) -> anyhow:
     let (steady, visible) = steady(&mut gateway, &shipper, &store, &clock, args).await?;
     stop.cancel();
     while shipping.join_next().await.is_some() {}
-    let exact = agrees(&store, backlog.events + steady.events).await?;
+    let exact = agrees(&*store, backlog.events + steady.events).await?;
     drop((shipper, store));
     Ok(Figures {
         mix,
@@ -137,7 +140,8 @@ pub async fn measure(mix: Mix, args: &BenchIngestArgs, folder: &Path) -> anyhow:
         commands,
         steady,
         visible,
-        store_bytes: std::fs::metadata(&path)?.len(),
+        store_bytes: place.measure_and_remove().await?,
+        elsewhere: is_elsewhere(&args.store),
         exact,
     })
 }
@@ -146,7 +150,7 @@ pub async fn measure(mix: Mix, args: &BenchIngestArgs, folder: &Path) -> anyhow:
 async fn steady(
     gateway: &mut Gateway,
     shipper: &Shipper,
-    store: &Arc<SqliteStore>,
+    store: &Arc<dyn Store>,
     clock: &Arc<dyn Clock>,
     args: &BenchIngestArgs,
 ) -> anyhow::Result<(Phase, Spread)> {
@@ -189,7 +193,7 @@ async fn stopped<T: 'static>(
 }
 
 /// Whether every ledger of the store holds so many requests.
-async fn agrees(store: &SqliteStore, requests: u64) -> anyhow::Result<bool> {
+async fn agrees(store: &dyn Store, requests: u64) -> anyhow::Result<bool> {
     let (totals, marks) = store.ledger_totals().await?;
     let shipped: u64 = marks.iter().flat_map(|mark| mark.totals.events).sum();
     let sums = [

@@ -1,11 +1,16 @@
-//! Lists inside a row, as JSON text.
+//! Lists inside a row, as JSON text: the same in every SQL adapter, so that rows can be copied from
+//! one to the other.
 
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
 use tollgate_model::{By, Every, Label, LimitId, OnExceeded, Per, Quota, RateLimit};
 
-use crate::failure::{Failure, Worked};
+/// What was read is not what an adapter writes; names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unreadable(pub &'static str);
+
+type Read<T> = Result<T, Unreadable>;
 
 #[derive(Serialize, Deserialize)]
 struct LimitText {
@@ -28,15 +33,27 @@ struct QuotaText {
     grace_percent: Option<u32>,
 }
 
-pub(crate) fn to_text<T: Serialize + ?Sized>(value: &T) -> Worked<String> {
-    serde_json::to_string(value).map_err(|_| Failure::Unreadable("value"))
+/// Anything as text.
+///
+/// # Errors
+/// When it has no textual form.
+pub fn to_text<T: Serialize + ?Sized>(value: &T) -> Read<String> {
+    serde_json::to_string(value).map_err(|_| Unreadable("value"))
 }
 
-pub(crate) fn from_text<'t, T: Deserialize<'t>>(text: &'t str, what: &'static str) -> Worked<T> {
-    serde_json::from_str(text).map_err(|_| Failure::Unreadable(what))
+/// Reads what [`to_text`] wrote; `what` names it in the error.
+///
+/// # Errors
+/// When the text is something else.
+pub fn from_text<'t, T: Deserialize<'t>>(text: &'t str, what: &'static str) -> Read<T> {
+    serde_json::from_str(text).map_err(|_| Unreadable(what))
 }
 
-pub(crate) fn limits_to_text(limits: &[RateLimit]) -> Worked<String> {
+/// Limits of a key.
+///
+/// # Errors
+/// Never, for limits that hold.
+pub fn limits_to_text(limits: &[RateLimit]) -> Read<String> {
     let text = |limit: &RateLimit| LimitText {
         id: limit.id.as_ref().map(|id| id.as_str().to_owned()),
         max: limit.max,
@@ -47,7 +64,11 @@ pub(crate) fn limits_to_text(limits: &[RateLimit]) -> Worked<String> {
     to_text(&limits.iter().map(text).collect::<Vec<_>>())
 }
 
-pub(crate) fn limits_from_text(text: &str) -> Worked<Vec<RateLimit>> {
+/// Reads what [`limits_to_text`] wrote.
+///
+/// # Errors
+/// When the text is something else.
+pub fn limits_from_text(text: &str) -> Read<Vec<RateLimit>> {
     let by = |text: &str| By::ALL.into_iter().find(|by| by.as_str() == text);
     from_text::<Vec<LimitText>>(text, "limits")?
         .into_iter()
@@ -64,10 +85,14 @@ pub(crate) fn limits_from_text(text: &str) -> Worked<Vec<RateLimit>> {
             })
         })
         .collect::<Option<Vec<RateLimit>>>()
-        .ok_or(Failure::Unreadable("limits"))
+        .ok_or(Unreadable("limits"))
 }
 
-pub(crate) fn quota_to_text(quota: &Quota) -> Worked<String> {
+/// The quota of a key.
+///
+/// # Errors
+/// Never, for a quota that holds.
+pub fn quota_to_text(quota: &Quota) -> Read<String> {
     let (on_exceeded, grace_percent) = match quota.on_exceeded {
         OnExceeded::Block => ("block", None),
         OnExceeded::Warn => ("warn", None),
@@ -82,7 +107,11 @@ pub(crate) fn quota_to_text(quota: &Quota) -> Worked<String> {
     })
 }
 
-pub(crate) fn quota_from_text(text: &str) -> Worked<Quota> {
+/// Reads what [`quota_to_text`] wrote.
+///
+/// # Errors
+/// When the text is something else.
+pub fn quota_from_text(text: &str) -> Read<Quota> {
     let quota: QuotaText = from_text(text, "quota")?;
     let on_exceeded = match (quota.on_exceeded.as_str(), quota.grace_percent) {
         ("block", None) => Some(OnExceeded::Block),
@@ -97,12 +126,15 @@ pub(crate) fn quota_from_text(text: &str) -> Worked<Quota> {
             every,
             on_exceeded,
         }),
-        _ => Err(Failure::Unreadable("quota")),
+        _ => Err(Unreadable("quota")),
     }
 }
 
 /// Writes labels as an object, in their order; what stood in `text` before is gone.
-pub(crate) fn write_labels(labels: &[Label], text: &mut Vec<u8>) -> Worked<()> {
+///
+/// # Errors
+/// Never, for labels that are text.
+pub fn write_labels(labels: &[Label], text: &mut Vec<u8>) -> Read<()> {
     text.clear();
     let mut serializer = serde_json::Serializer::new(text);
     let mut write = || {
@@ -112,10 +144,14 @@ pub(crate) fn write_labels(labels: &[Label], text: &mut Vec<u8>) -> Worked<()> {
         }
         map.end()
     };
-    write().map_err(|_: serde_json::Error| Failure::Unreadable("labels"))
+    write().map_err(|_: serde_json::Error| Unreadable("labels"))
 }
 
-pub(crate) fn labels_from_text(text: &str) -> Worked<Vec<Label>> {
+/// Reads what [`write_labels`] wrote.
+///
+/// # Errors
+/// When the text is something else.
+pub fn labels_from_text(text: &str) -> Read<Vec<Label>> {
     from_text(text, "labels").map(|Labels(labels)| labels)
 }
 

@@ -1,0 +1,1 @@
+SELECT count(*), coalesce(sum(body_bytes), 0)::bigint FROM calls

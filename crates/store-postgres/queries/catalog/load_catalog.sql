@@ -1,0 +1,2 @@
+SELECT kind, id, organization, document, managed, created_at, updated_at
+FROM catalog_objects

@@ -1,0 +1,1 @@
+UPDATE catalog SET number = number + 1 RETURNING number

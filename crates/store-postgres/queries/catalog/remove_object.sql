@@ -1,0 +1,1 @@
+DELETE FROM catalog_objects WHERE kind = $1 AND id = $2

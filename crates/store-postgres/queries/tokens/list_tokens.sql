@@ -1,0 +1,1 @@
+SELECT name, id, hash, scopes, created_at, expires_at FROM tokens ORDER BY name

@@ -1,0 +1,1 @@
+SELECT scope, id, start, units FROM usage_periods WHERE start >= $1
