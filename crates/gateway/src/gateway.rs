@@ -54,7 +54,6 @@ pub struct Gateway {
     address: SocketAddr,
     name: NodeId,
     interrupted: usize,
-    fresh: bool,
 }
 
 impl Gateway {
@@ -113,7 +112,6 @@ impl Gateway {
             ended: Mutex::new(ended),
             address,
             interrupted: finished.recorded(),
-            fresh: recovered.fresh,
         };
         gateway.spawn_threads(writers, finished.left, &listener, &running)?;
         Ok(gateway)
@@ -169,12 +167,6 @@ impl Gateway {
     #[must_use]
     pub fn interrupted(&self) -> usize {
         self.interrupted
-    }
-
-    /// Whether the journal's folder was new: nothing here tells of the past.
-    #[must_use]
-    pub fn is_fresh(&self) -> bool {
-        self.fresh
     }
 
     /// For publishing, questions and health.

@@ -165,7 +165,7 @@ pub(crate) fn restore(
         tracing::error!(
             "the journal does not tell everything: each window counts as full until its span has \
              passed (a minute limit for a minute, a day limit for a day), quotas until the store has \
-             told what was used; `tollgate journal verify` says what is damaged, and \
+             told what was used; the log above says why, or `tollgate journal verify`, and \
              `on_counters_lost` decides what an API lets pass meanwhile"
         );
         now.ticks

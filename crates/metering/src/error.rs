@@ -57,21 +57,6 @@ pub enum MeteringError {
     /// The journal could not be read.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// The store has entries of a stream that this process, who writes it, never wrote.
-    #[error(
-        "the store has {} entries of {} epoch {} thread {}, of which this gateway wrote {}: \
-         another gateway ships under the same name, perhaps from a copy of the journal folder. \
-         Stop the other one; what waits here may have to be read with `tollgate journal inspect`",
-        .mark.0, .stream.node, .stream.epoch, .stream.thread, .end.0
-    )]
-    Foreign {
-        /// Whose journal.
-        stream: StreamId,
-        /// How far the store has taken it in.
-        mark: Sequence,
-        /// How far it goes.
-        end: Sequence,
-    },
     /// Not everything asked for was taken in in time.
     #[error("not everything was taken in: {}{}", list(.streams), because(.cause))]
     Lagging {

@@ -98,10 +98,6 @@ impl BatchSource for LocalJournal {
         self.node.clone()
     }
 
-    fn epoch(&self) -> u64 {
-        self.reader.epoch()
-    }
-
     fn streams(&self) -> Result<Vec<StreamEnd>, SourceError> {
         Ok(self.ends())
     }

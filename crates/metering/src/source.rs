@@ -42,9 +42,6 @@ pub trait BatchSource: Send + Sync + 'static {
     /// Whose journal it is.
     fn node(&self) -> NodeId;
 
-    /// The epoch that is being written.
-    fn epoch(&self) -> u64;
-
     /// Every stream that has entries on disk, all epochs.
     ///
     /// # Errors

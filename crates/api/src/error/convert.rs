@@ -48,11 +48,6 @@ impl From<MeteringError> for ApiError {
             }
             MeteringError::TooMuch { .. } => Self::new(Code::UNPROCESSABLE, error.to_string()),
             MeteringError::Store(error) => error.into(),
-            MeteringError::Foreign { .. } => Self::new(
-                Code::UNAVAILABLE,
-                "another gateway ships under the name of this one; its log says more",
-            )
-            .caused(error),
             MeteringError::Source(_) => {
                 Self::new(Code::UNAVAILABLE, "the journal cannot be read now").caused(error)
             }

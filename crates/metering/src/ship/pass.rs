@@ -23,22 +23,6 @@ struct Part {
     unreadable: u64,
 }
 
-/// Of the streams that this process writes the store cannot have more than this process wrote:
-/// otherwise another one ships under the same name, and what it shipped would pass for ours.
-fn refuse_foreign(ends: &[StreamEnd], epoch: u64, marks: &Marks) -> MeteringResult<()> {
-    for end in ends.iter().filter(|end| end.stream.epoch == epoch) {
-        let mark = marks.get(&end.stream).copied().unwrap_or_default();
-        if mark > end.end {
-            return Err(MeteringError::Foreign {
-                stream: end.stream.clone(),
-                mark,
-                end: end.end,
-            });
-        }
-    }
-    Ok(())
-}
-
 /// What is still to be read: streams, and where each goes on. They take turns.
 struct Plan {
     open: VecDeque<(StreamEnd, Sequence)>,
@@ -285,8 +269,6 @@ impl Shipper {
         let found = self.store.high_water_marks(&self.source.node()).await?;
         let pairs = found.into_iter().map(|mark| (mark.stream, mark.next));
         let marks: Marks = pairs.collect();
-        // Asked for after the marks: the store cannot have more.
-        refuse_foreign(&self.ends().await?, self.source.epoch(), &marks)?;
         for (stream, next) in &marks {
             self.tell_shipped(stream, *next).await;
         }

@@ -136,11 +136,6 @@ impl BatchSource for FakeJournal {
         node()
     }
 
-    fn epoch(&self) -> u64 {
-        let streams = self.streams.lock().unwrap();
-        streams.keys().map(|stream| stream.epoch).max().unwrap_or(0)
-    }
-
     fn streams(&self) -> Result<Vec<StreamEnd>, SourceError> {
         Ok(self.ends())
     }

@@ -178,35 +178,6 @@ fn numbered(count: usize) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_another_process_shipped_under_the_same_name_never_passes_for_ours() {
-    let world = World::new();
-    let batch = IngestBatch {
-        stream: stream(2, 0),
-        first: Sequence(0),
-        next: Sequence(2),
-        events: Vec::new(),
-        buckets: Vec::new(),
-        periods: Vec::new(),
-        received_at: NOW,
-    };
-    world.store.ingest(batch).await.unwrap();
-    world.append(&stream(1, 0), &["/earlier"]);
-    world.append(&stream(2, 0), &["/ours"]);
-    let refused = world.shipper.pass().await.unwrap_err();
-    assert!(
-        matches!(refused, MeteringError::Foreign { .. }),
-        "{refused}"
-    );
-    assert_eq!(world.journal.shipped.lock().unwrap().len(), 0);
-    let failing = world.shipper.status().failing.unwrap();
-    assert!(failing.contains("under the same name"), "{failing}");
-    // Of earlier lives the store may well have more: a folder that was put back.
-    world.append(&stream(3, 0), &["/later"]);
-    world.shipper.pass().await.unwrap();
-    assert_eq!(world.paths().await, ["/earlier", "/later"]);
-}
-
-#[tokio::test]
 async fn after_a_flush_everything_appended_before_it_is_there_once() {
     let world = World::new();
     let paths = numbered(50);

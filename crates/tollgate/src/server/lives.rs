@@ -16,6 +16,8 @@ use tollgate_store::Store;
 /// Under which name the store keeps it: epochs by gateway, as JSON.
 const SETTING: &str = "gateway_lives";
 
+/// Most gateways that are remembered; of those beyond, the marks alone tell.
+const GATEWAYS_MAX: usize = 256;
 /// So often other gateways may begin at the same moment.
 const TRIES: u32 = 20;
 
@@ -71,6 +73,7 @@ impl Lives {
                 break;
             }
             lives.insert(node.to_owned(), epoch);
+            forget_oldest(&mut lives);
             let text = serde_json::to_string(&lives)?;
             let store = &self.store;
             if store
@@ -94,4 +97,29 @@ async fn last(store: &dyn Store) -> anyhow::Result<(BTreeMap<String, u64>, Optio
     let lives = held.as_deref().map(serde_json::from_str).transpose();
     let lives = lives.with_context(|| format!("the setting {SETTING} in the store is damaged"))?;
     Ok((lives.unwrap_or_default(), held))
+}
+
+/// A folder that is new at each start brings a new name each time.
+fn forget_oldest(lives: &mut BTreeMap<String, u64>) {
+    while lives.len() > GATEWAYS_MAX {
+        let oldest = lives.iter().min_by_key(|(_, epoch)| **epoch);
+        let Some(oldest) = oldest.map(|(node, _)| node.clone()) else {
+            return;
+        };
+        lives.remove(&oldest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_gateways_are_remembered_than_fit_and_the_oldest_go_first() {
+        let mut lives: BTreeMap<String, u64> =
+            (0..300).map(|n| (format!("node-{n}"), 1_000 - n)).collect();
+        forget_oldest(&mut lives);
+        assert_eq!(lives.len(), GATEWAYS_MAX);
+        assert!(lives.contains_key("node-0") && !lives.contains_key("node-299"));
+    }
 }

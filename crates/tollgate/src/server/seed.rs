@@ -69,7 +69,7 @@ pub async fn quotas(gateway: &Gateway, from: &Sources<'_>) -> anyhow::Result<()>
     let handle = gateway.handle();
     let now = handle.latest_wall();
     // Then nothing says how long the periods were that the store has sums of.
-    let unknown = gateway.is_fresh() || handle.awaits_quotas();
+    let unknown = handle.awaits_quotas();
     // Looked up once for each: the store has a row for each of its periods of a year.
     let mut known: HashMap<PeriodScope, Option<Current>> = HashMap::new();
     let mut mixed: BTreeMap<SubscriptionId, Mixed> = BTreeMap::new();
