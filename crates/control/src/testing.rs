@@ -56,6 +56,8 @@ impl IdGen for CountingIds {
 pub enum Published {
     Catalog(Arc<Catalog>),
     Keys(KeyDelta),
+    /// With this number, every key was told.
+    AllKeys(u64),
 }
 
 #[derive(Default)]
@@ -80,6 +82,7 @@ impl RecordingSink {
                 }
                 line
             }
+            Published::AllKeys(version) => format!("all {version}"),
         };
         self.take().iter().map(line).collect()
     }
@@ -91,6 +94,9 @@ impl CatalogSink for RecordingSink {
     }
     fn publish_keys(&self, delta: KeyDelta) {
         self.0.lock().push(Published::Keys(delta));
+    }
+    fn forget_keys_before(&self, version: u64) {
+        self.0.lock().push(Published::AllKeys(version));
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tollgate_counters::QuotaUse;
 use tollgate_model::{
     By, Catalog, CatalogSink, CheckAnswer, CheckRequest, CounterId, CounterKind, CounterScope,
-    Decisions, KeyDelta, Period, SubscriptionId, Timestamp,
+    Decisions, KeyDelta, KeyId, Period, Quota, SubscriptionId, Timestamp,
 };
 
 use crate::decide;
@@ -100,6 +100,15 @@ impl GatewayHandle {
         self.node.has_turned()
     }
 
+    /// The quota that stands on a key of its own, and whose key it is. A family is found while its
+    /// first key is there.
+    #[must_use]
+    pub fn find_own_quota(&self, family: &KeyId) -> Option<(SubscriptionId, Quota)> {
+        let key = self.node.keys.find_by_id(family)?;
+        let (subscription, quota) = key.own_quota()?;
+        Some((subscription.clone(), quota))
+    }
+
     /// Writes a checkpoint and waits for it: whether a kill forgets nothing of what is counted
     /// now. Blocks.
     #[must_use]
@@ -136,6 +145,11 @@ impl CatalogSink for GatewayHandle {
         let now = self.node.clock.now().wall;
         let ended = self.node.keys.apply(&delta, now);
         self.node.keys_changed(delta.version, &ended);
+    }
+
+    fn forget_keys_before(&self, version: u64) {
+        let gone = self.node.keys.forget_before(version);
+        self.node.keys_changed(version, &gone);
     }
 }
 

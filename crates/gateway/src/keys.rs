@@ -2,19 +2,22 @@
 //! deltas.
 //!
 //! **Invariants.** A change holds for every look-up that begins after [`KeyTable::apply`] has
-//! returned. A change older than what is known about its key is ignored, and a removed key does
-//! not come back by one. Secrets are never here: look-up is by keyed hash.
+//! returned. A change older than what is known about its key, or than the last time that every key
+//! was told, is ignored, and a removed key does not come back by one. Secrets are never here:
+//! look-up is by keyed hash.
 
 use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ipnet::IpNet;
 use parking_lot::{Mutex, RwLock};
 use tollgate_admission::{KeyTerms, scope_of};
 use tollgate_model::{
-    ApiKey, By, KeyChange, KeyDelta, KeyHash, KeyId, KeyState, Quota, RateLimit, Timestamp,
+    ApiKey, By, KeyChange, KeyDelta, KeyHash, KeyId, KeyState, Quota, RateLimit, SubscriptionId,
+    Timestamp,
 };
 
 use crate::payers::scope_of_subscription;
@@ -35,13 +38,14 @@ pub(crate) struct KnownKey {
     expires_at: Timestamp,
     pub(crate) state: KeyState,
     pub(crate) test: bool,
-    /// Catalog number of the change that made it what it is.
-    version: u64,
+    /// Catalog number of the last change that told of it.
+    version: AtomicU64,
     rare: Option<Box<Rare>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 struct Rare {
+    subscription: SubscriptionId,
     family: KeyId,
     scopes: Option<Vec<String>>,
     allowed_addresses: Vec<IpNet>,
@@ -57,6 +61,7 @@ impl KnownKey {
             && key.limits.is_empty()
             && key.quota.is_none();
         let rare = || Rare {
+            subscription: key.subscription.clone(),
             family: key.family.clone(),
             scopes: key.scopes.clone(),
             allowed_addresses: key.allowed_addresses.clone(),
@@ -71,9 +76,25 @@ impl KnownKey {
             expires_at: key.expires_at.unwrap_or(Timestamp(i64::MAX)),
             state: key.state,
             test: key.test,
-            version,
+            version: AtomicU64::new(version),
             rare: (!common).then(|| Box::new(rare())),
         }
+    }
+
+    /// Whether nothing but the number of the change differs.
+    fn is_same_as(&self, other: &Self) -> bool {
+        self.hash == other.hash
+            && self.id == other.id
+            && self.payer == other.payer
+            && self.scope == other.scope
+            && self.expires_at == other.expires_at
+            && self.state == other.state
+            && self.test == other.test
+            && self.rare == other.rare
+    }
+
+    fn version(&self) -> u64 {
+        self.version.load(Ordering::Relaxed)
     }
 
     /// The first key of its line of rotations.
@@ -97,6 +118,12 @@ impl KnownKey {
     pub(crate) fn has_limits(&self) -> bool {
         let stand_on = |rare: &Rare| !rare.limits.is_empty() || rare.quota.is_some();
         self.rare.as_ref().is_some_and(|rare| stand_on(rare))
+    }
+
+    /// The quota that stands on it, and whose key it is.
+    pub(crate) fn own_quota(&self) -> Option<(&SubscriptionId, Quota)> {
+        let rare = self.rare.as_ref()?;
+        Some((&rare.subscription, rare.quota?))
     }
 
     /// What of it bears on limits.
@@ -153,8 +180,10 @@ pub(crate) struct KeyTable {
 #[derive(Debug, Default)]
 struct Ids {
     known: HashSet<ById>,
-    /// Versions of the keys that were removed.
+    /// Versions of the keys that were removed since every key was last told.
     removed: HashMap<KeyId, u64>,
+    /// The number with which every key was last told.
+    told_all: u64,
 }
 
 /// Hashes are uniformly distributed already: eight of their bytes are hash enough.
@@ -225,32 +254,29 @@ impl KeyTable {
     pub(crate) fn apply(&self, delta: &KeyDelta, now: Timestamp) -> Vec<KeyId> {
         let mut ended = Vec::new();
         let mut ids = self.by_id.lock();
+        if delta.version < ids.told_all {
+            return ended;
+        }
         for change in &delta.changes {
             let (id, put) = match change {
                 KeyChange::Put(key) => (&key.id, Some(key)),
                 KeyChange::Remove(id) => (id, None),
             };
             let before = ids.known.get(id).map(|found| Arc::clone(&found.0));
-            let version = before.as_ref().map(|known| known.version);
+            let version = before.as_ref().map(|known| known.version());
             if version.or(ids.removed.get(id).copied()) > Some(delta.version) {
                 continue;
             }
             let after = put.map(|key| Arc::new(KnownKey::new(key, delta.version)));
-            let hash = after.as_ref().map(|key| key.hash);
-            if let Some(gone) = before.as_ref().filter(|key| Some(key.hash) != hash)
-                && let Some(shard) = self.shard(&gone.hash)
+            if let (Some(before), Some(after)) = (&before, &after)
+                && before.is_same_as(after)
             {
-                shard.write().remove(&gone.hash);
+                before.version.store(delta.version, Ordering::Relaxed);
+                continue;
             }
-            if let Some(key) = &after
-                && let Some(shard) = self.shard(&key.hash)
-            {
-                shard.write().replace(ByHash(Arc::clone(key)));
-            }
-            let usable = after
-                .as_ref()
-                .is_some_and(|key| standing(key, now) == Standing::Usable);
-            if before.is_some() && !usable {
+            self.replace(before.as_deref(), after.as_ref());
+            let usable = |key: &Arc<KnownKey>| standing(key, now) == Standing::Usable;
+            if before.is_some() && !after.as_ref().is_some_and(usable) {
                 ended.push(id.clone());
             }
             match after {
@@ -265,6 +291,38 @@ impl KeyTable {
             }
         }
         ended
+    }
+
+    /// Drops every key that no change of this number or a later one has put; the answer names
+    /// them. A lower number than one given before changes nothing.
+    pub(crate) fn forget_before(&self, version: u64) -> Vec<KeyId> {
+        let mut ids = self.by_id.lock();
+        if version < ids.told_all {
+            return Vec::new();
+        }
+        ids.told_all = version;
+        ids.removed.retain(|_, removed| *removed >= version);
+        let gone = |found: &ById| found.0.version() < version;
+        let gone: Vec<_> = ids.known.extract_if(gone).collect();
+        for ById(key) in &gone {
+            self.replace(Some(key), None);
+        }
+        gone.into_iter().map(|found| found.0.id.clone()).collect()
+    }
+
+    /// What is found by hash: one key less, one more.
+    fn replace(&self, before: Option<&KnownKey>, after: Option<&Arc<KnownKey>>) {
+        let hash = after.map(|key| key.hash);
+        if let Some(gone) = before.filter(|key| Some(key.hash) != hash)
+            && let Some(shard) = self.shard(&gone.hash)
+        {
+            shard.write().remove(&gone.hash);
+        }
+        if let Some(key) = after
+            && let Some(shard) = self.shard(&key.hash)
+        {
+            shard.write().replace(ByHash(Arc::clone(key)));
+        }
     }
 
     fn shard(&self, hash: &KeyHash) -> Option<&Shard> {
@@ -355,6 +413,39 @@ mod tests {
         table.apply(&put(7, &a), NOW);
         table.apply(&put(6, &b), NOW);
         assert!(table.find(&b.hash).is_some());
+    }
+
+    #[test]
+    fn keys_that_are_not_told_any_more_are_gone_and_do_not_come_back() {
+        let table = KeyTable::new();
+        let (a, b, late) = (key("key_a", 1), key("key_b", 2), key("key_c", 3));
+        table.apply(&put(1, &a), NOW);
+        table.apply(&put(1, &b), NOW);
+        table.apply(&remove(2, "key_x"), NOW);
+        let before = table.find(&a.hash).unwrap();
+        assert!(table.apply(&put(5, &a), NOW).is_empty());
+        assert_eq!(table.forget_before(5), std::slice::from_ref(&b.id));
+        assert!(Arc::ptr_eq(&before, &table.find(&a.hash).unwrap()));
+        assert!(table.find(&b.hash).is_none() && table.find_by_id(&b.id).is_none());
+        assert!(
+            table.by_id.lock().removed.is_empty(),
+            "nothing is kept of it"
+        );
+        table.apply(&put(4, &b), NOW);
+        table.apply(&put(6, &late), NOW);
+        assert!(table.forget_before(4).is_empty());
+        assert!(table.find(&b.hash).is_none());
+        assert_eq!(table.len(), 2);
+    }
+
+    #[test]
+    fn a_key_that_is_told_again_unchanged_ends_nothing() {
+        let table = KeyTable::new();
+        let mut a = key("key_a", 1);
+        a.state = KeyState::Revoked;
+        table.apply(&put(1, &a), NOW);
+        assert!(table.apply(&put(2, &a), NOW).is_empty());
+        assert!(table.forget_before(2).is_empty());
     }
 
     #[test]

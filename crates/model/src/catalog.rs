@@ -78,4 +78,8 @@ pub trait CatalogSink: Send + Sync {
     fn publish_catalog(&self, catalog: Arc<Catalog>);
     /// Changed keys. A key that may no longer be used ends its live exchanges.
     fn publish_keys(&self, delta: KeyDelta);
+    /// Every key there is was put with this number: keys that neither it nor a later one has put
+    /// are gone, and end their live exchanges. Changes with a lower number come too late from here
+    /// on.
+    fn forget_keys_before(&self, version: u64);
 }

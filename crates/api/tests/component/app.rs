@@ -139,6 +139,8 @@ impl CatalogSink for FakeGateway {
             }
         }
     }
+
+    fn forget_keys_before(&self, _version: u64) {}
 }
 
 /// A credential at which the gateway panics.

@@ -5,16 +5,19 @@
 //! come in the order of their numbers. What is stored but cannot be read never replaces what is
 //! in force.
 
-use std::collections::HashMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, MutexGuard};
 use tollgate_model::{
-    ApiKey, Catalog, CatalogSink, Clock, IdGen, KeyChange, KeyDelta, KeyId, Pepper, SubscriptionId,
+    ApiKey, Catalog, CatalogSink, Clock, IdGen, KeyChange, KeyDelta, Pepper, SubscriptionId,
     Timestamp,
 };
-use tollgate_store::{Entity, Store, StoreError, StoreErrorKind};
+use tollgate_store::{
+    Entity, KeyFilter, PAGE_ITEMS_MAX, PageRequest, Store, StoreError, StoreErrorKind, StoreResult,
+    StoredCatalog,
+};
 
 use crate::change::{Change, fault_problem};
 use crate::declared::{build_catalog, check_references};
@@ -25,7 +28,7 @@ use crate::{ControlError, ControlResult, pepper};
 /// How often a change is decided anew when another process got in between.
 const ATTEMPTS: usize = 8;
 /// Keys are loaded in pages of so many.
-const KEYS_PAGE: u32 = 20_000;
+const KEYS_PAGE: u32 = 5_000;
 
 /// Keeps and publishes what gateways decide from. Clones share everything.
 #[derive(Clone)]
@@ -52,7 +55,6 @@ pub(crate) struct State {
     /// The store's number up to which everything is published.
     version: u64,
     view: Arc<View>,
-    keys: HashMap<KeyId, Arc<ApiKey>>,
     /// A stored number that could not be read; told once.
     refused: Option<u64>,
 }
@@ -77,12 +79,6 @@ pub(crate) struct View {
 pub(crate) struct Decided<T> {
     pub change: Option<Change>,
     pub answer: T,
-}
-
-struct Loaded {
-    version: u64,
-    entries: Entries,
-    keys: HashMap<KeyId, Arc<ApiKey>>,
 }
 
 impl Control {
@@ -118,9 +114,7 @@ impl Control {
     pub async fn start(&self) -> ControlResult<()> {
         pepper::check(self.store(), &self.inner.pepper).await?;
         let mut state = self.inner.state.lock().await;
-        let loaded = self.load().await?;
-        self.adopt(&mut state, loaded);
-        Ok(())
+        self.take_over(&mut state).await
     }
 
     /// Takes over what another process changed in the store; to be called about once a second.
@@ -135,11 +129,8 @@ impl Control {
         if version == state.version || state.refused == Some(version) {
             return Ok(false);
         }
-        match self.load().await {
-            Ok(loaded) => {
-                self.adopt(&mut state, loaded);
-                Ok(true)
-            }
+        match self.take_over(&mut state).await {
+            Ok(()) => Ok(true),
             Err(error) => {
                 if let ControlError::Store(cause) = &error
                     && cause.kind == StoreErrorKind::Corrupt
@@ -162,11 +153,6 @@ impl Control {
     #[must_use]
     pub fn catalog(&self) -> Arc<Catalog> {
         Arc::clone(&self.inner.view.load().catalog)
-    }
-
-    /// A key as last published. Asks nothing of the store; waits for a change that is under way.
-    pub async fn find_published_key(&self, id: &KeyId) -> Option<Arc<ApiKey>> {
-        self.lock().await.keys.get(id).cloned()
     }
 
     pub(crate) fn view(&self) -> Arc<View> {
@@ -214,8 +200,7 @@ impl Control {
                     return Ok(decided.answer);
                 }
                 Err(error) if ControlError::is_store_conflict(&error) => {
-                    let loaded = self.load().await?;
-                    self.adopt(&mut state, loaded);
+                    self.take_over(&mut state).await?;
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -248,24 +233,46 @@ impl Control {
     /// The keys of a subscription that is gone. Should the store fail now, they are left over
     /// there: without a subscription they open nothing, and the next load removes them.
     async fn remove_keys(&self, state: &mut State, subscription: &SubscriptionId) {
-        let of_it = |key: &Arc<ApiKey>| key.subscription == *subscription;
-        let keys = state.keys.values().filter(|key| of_it(key));
-        let changes: Vec<_> = keys.map(|key| KeyChange::Remove(key.id.clone())).collect();
-        if changes.is_empty() {
-            return;
-        }
-        state.keys.retain(|_, key| !of_it(key));
-        match self.store().remove_keys_of(subscription).await {
-            Ok(0) => {}
-            Ok(_) => state.version += 1,
+        match self.remove_stored_keys(subscription).await {
+            Ok(changes) if changes.is_empty() => {}
+            Ok(changes) => {
+                state.version += 1;
+                self.inner.sink.publish_keys(KeyDelta {
+                    version: state.version,
+                    changes,
+                });
+            }
             Err(error) => {
-                tracing::warn!(%subscription, %error, "keys of a removed subscription are left over")
+                tracing::warn!(%subscription, %error, "keys of a removed subscription are left over");
             }
         }
-        self.inner.sink.publish_keys(KeyDelta {
-            version: state.version,
-            changes,
-        });
+    }
+
+    async fn remove_stored_keys(
+        &self,
+        subscription: &SubscriptionId,
+    ) -> StoreResult<Vec<KeyChange>> {
+        let filter = KeyFilter {
+            subscription: Some(subscription.clone()),
+        };
+        let mut page = PageRequest {
+            limit: PAGE_ITEMS_MAX,
+            cursor: None,
+        };
+        let mut removals = Vec::new();
+        loop {
+            let found = self.store().list_keys(&filter, &page).await?;
+            let ids = found.items.into_iter().map(|row| row.key.id);
+            removals.extend(ids.map(KeyChange::Remove));
+            page.cursor = found.next_cursor;
+            if page.cursor.is_none() {
+                break;
+            }
+        }
+        if !removals.is_empty() {
+            self.store().remove_keys_of(subscription).await?;
+        }
+        Ok(removals)
     }
 
     /// Publishes a key that was just written. When another process changed something in between,
@@ -277,12 +284,9 @@ impl Control {
         key: Arc<ApiKey>,
     ) -> ControlResult<()> {
         if version != state.version + 1 {
-            let loaded = self.load().await?;
-            self.adopt(state, loaded);
-            return Ok(());
+            return self.take_over(state).await;
         }
         state.version = version;
-        state.keys.insert(key.id.clone(), Arc::clone(&key));
         self.inner.sink.publish_keys(KeyDelta {
             version,
             changes: vec![KeyChange::Put(key)],
@@ -290,88 +294,70 @@ impl Control {
         Ok(())
     }
 
-    async fn load(&self) -> ControlResult<Loaded> {
+    /// Publishes all that is stored: keys first. What is stored but cannot be read is refused
+    /// before anything of it is published.
+    async fn take_over(&self, state: &mut State) -> ControlResult<()> {
         // Keys are read after the catalog's number: what changes in between has a larger number,
         // and the next look finds it.
         let stored = self.store().load_catalog().await?;
-        let mut problems = Vec::new();
-        let entries = match read_stored(&stored) {
-            Ok(entries) => entries,
-            Err(found) => {
-                problems = found;
-                Entries::new()
-            }
-        };
-        if problems.is_empty() {
+        let entries = read_whole(&stored)?;
+        let mut version = stored.version;
+        for subscription in self.publish_all_keys(version, &entries).await? {
+            tracing::warn!(%subscription, "removing keys of a subscription that is gone");
+            version += u64::from(self.store().remove_keys_of(&subscription).await? > 0);
+        }
+        state.version = version;
+        self.publish_catalog(state, entries);
+        Ok(())
+    }
+
+    /// Publishes every key of a subscription that is there, a page at a time: there may be
+    /// millions, and none is kept here. The answer is whose other keys are left over.
+    async fn publish_all_keys(
+        &self,
+        version: u64,
+        entries: &Entries,
+    ) -> ControlResult<BTreeSet<SubscriptionId>> {
+        let catalog = build_catalog(0, entries);
+        let mut orphaned = BTreeSet::new();
+        let mut page = self.store().load_keys(None, KEYS_PAGE).await?;
+        while let Some(last) = page.last() {
+            let after = last.id.clone();
+            let publish = async {
+                let (keys, others): (Vec<_>, Vec<_>) = page
+                    .into_iter()
+                    .partition(|key| catalog.subscriptions.contains_key(&key.subscription));
+                orphaned.extend(others.into_iter().map(|key| key.subscription));
+                let put = |key| KeyChange::Put(Arc::new(key));
+                let changes = keys.into_iter().map(put).collect();
+                self.inner.sink.publish_keys(KeyDelta { version, changes });
+            };
+            // The store reads on while these are published.
+            let (next, ()) = tokio::join!(self.store().load_keys(Some(&after), KEYS_PAGE), publish);
+            page = next?;
+        }
+        self.inner.sink.forget_keys_before(version);
+        Ok(orphaned)
+    }
+}
+
+/// The objects of a stored catalog.
+fn read_whole(stored: &StoredCatalog) -> ControlResult<Entries> {
+    let problems = match read_stored(stored) {
+        Ok(entries) => {
             let faults = check_references(&entries);
-            problems = faults
+            if faults.is_empty() {
+                return Ok(entries);
+            }
+            faults
                 .iter()
                 .map(|fault| fault_problem(fault, None))
-                .collect();
+                .collect()
         }
-        if !problems.is_empty() {
-            let cause = ControlError::Invalid(problems).to_string();
-            let error = StoreError::caused(StoreErrorKind::Corrupt, Entity::Catalog, cause);
-            return Err(error.into());
-        }
-        let (keys, removals) = self.load_keys(&entries).await?;
-        Ok(Loaded {
-            version: stored.version + removals,
-            entries,
-            keys,
-        })
-    }
-
-    /// Every key of a subscription that is there; others are removed, and it is answered how many
-    /// numbers that took.
-    async fn load_keys(
-        &self,
-        entries: &Entries,
-    ) -> ControlResult<(HashMap<KeyId, Arc<ApiKey>>, u64)> {
-        let catalog = build_catalog(0, entries);
-        let mut keys = HashMap::new();
-        let mut orphaned: Vec<SubscriptionId> = Vec::new();
-        let mut after: Option<KeyId> = None;
-        loop {
-            let page = self.store().load_keys(after.as_ref(), KEYS_PAGE).await?;
-            let Some(last) = page.last() else { break };
-            after = Some(last.id.clone());
-            for key in page {
-                if catalog.subscriptions.contains_key(&key.subscription) {
-                    keys.insert(key.id.clone(), Arc::new(key));
-                } else if !orphaned.contains(&key.subscription) {
-                    orphaned.push(key.subscription);
-                }
-            }
-        }
-        let mut removals = 0;
-        for subscription in orphaned {
-            tracing::warn!(%subscription, "removing keys of a subscription that is gone");
-            removals += u64::from(self.store().remove_keys_of(&subscription).await? > 0);
-        }
-        Ok((keys, removals))
-    }
-
-    /// Puts what was loaded in force and publishes what is different.
-    fn adopt(&self, state: &mut State, loaded: Loaded) {
-        let Loaded {
-            version,
-            entries,
-            keys,
-        } = loaded;
-        let changed = keys
-            .values()
-            .filter(|key| state.keys.get(&key.id) != Some(*key))
-            .map(|key| KeyChange::Put(Arc::clone(key)));
-        let removed = state.keys.keys().filter(|id| !keys.contains_key(*id));
-        let changes: Vec<_> = changed
-            .chain(removed.map(|id| KeyChange::Remove(id.clone())))
-            .collect();
-        state.version = version;
-        state.keys = keys;
-        self.inner.sink.publish_keys(KeyDelta { version, changes });
-        self.publish_catalog(state, entries);
-    }
+        Err(problems) => problems,
+    };
+    let cause = ControlError::Invalid(problems).to_string();
+    Err(StoreError::caused(StoreErrorKind::Corrupt, Entity::Catalog, cause).into())
 }
 
 #[cfg(test)]

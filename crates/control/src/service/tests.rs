@@ -47,7 +47,12 @@ async fn a_start_publishes_every_key_and_then_the_catalog() {
     let again = House::beside(Arc::clone(&house.store));
     again.control.start().await.unwrap();
     let published = again.sink.take();
-    let [Published::Keys(keys), Published::Catalog(catalog)] = published.as_slice() else {
+    let [
+        Published::Keys(keys),
+        Published::AllKeys(_),
+        Published::Catalog(catalog),
+    ] = published.as_slice()
+    else {
         panic!("{published:?}");
     };
     assert_eq!((keys.version, keys.changes.len()), (2, 1));
@@ -65,7 +70,7 @@ async fn a_change_decided_on_an_old_number_is_decided_anew() {
     // `other` has not heard of it yet.
     create_organization(&other, "other").await.unwrap();
     let lines = other.sink.take_lines();
-    assert_eq!(lines, ["keys 2", "catalog 2", "catalog 3"]);
+    assert_eq!(lines, ["all 2", "catalog 2", "catalog 3"]);
     assert!(
         other
             .control
@@ -89,7 +94,10 @@ async fn refreshing_takes_over_what_another_process_did() {
     let first = other.control.create_key(&key, "test").await.unwrap();
     let second = other.control.create_key(&key, "test").await.unwrap();
     assert!(one.control.refresh().await.unwrap());
-    assert_eq!(one.sink.take_lines(), ["keys 3 put put", "catalog 3"]);
+    assert_eq!(
+        one.sink.take_lines(),
+        ["keys 3 put put", "all 3", "catalog 3"]
+    );
     assert!(!one.control.refresh().await.unwrap());
     other
         .control
@@ -100,10 +108,15 @@ async fn refreshing_takes_over_what_another_process_did() {
     other.apply(&text).await;
     assert!(one.control.refresh().await.unwrap());
     let published = one.sink.take();
-    let [Published::Keys(keys), Published::Catalog(catalog)] = published.as_slice() else {
+    let [
+        Published::Keys(keys),
+        Published::AllKeys(_),
+        Published::Catalog(catalog),
+    ] = published.as_slice()
+    else {
         panic!("{published:?}");
     };
-    assert_eq!(keys.changes.len(), 1, "only what is different is published");
+    assert_eq!(keys.changes.len(), 2);
     assert_eq!(catalog.plans["free"].quota.unwrap().units, 5);
     assert_ne!(first.view.key.id, second.view.key.id);
 }
@@ -116,7 +129,7 @@ async fn a_key_written_beside_a_foreign_change_is_published_with_it() {
     create_organization(&other, "other").await.unwrap();
     let key = json!({"subscription_id": "acme-widgets", "name": "n"});
     one.control.create_key(&key, "test").await.unwrap();
-    assert_eq!(one.sink.take_lines(), ["keys 3 put", "catalog 3"]);
+    assert_eq!(one.sink.take_lines(), ["keys 3 put", "all 3", "catalog 3"]);
 }
 
 #[tokio::test]
@@ -148,7 +161,7 @@ async fn a_broken_stored_catalog_never_replaces_the_last_good_one() {
     )
     .await;
     assert!(house.control.refresh().await.unwrap());
-    assert_eq!(house.sink.take_lines(), ["keys 5", "catalog 5"]);
+    assert_eq!(house.sink.take_lines(), ["all 5", "catalog 5"]);
 }
 
 #[tokio::test]
@@ -167,7 +180,7 @@ async fn keys_whose_subscription_is_gone_are_removed_at_the_next_start() {
     house.store.commit_catalog(change).await.unwrap();
     let again = House::beside(Arc::clone(&house.store));
     again.control.start().await.unwrap();
-    assert_eq!(again.sink.take_lines(), ["keys 4", "catalog 4"]);
+    assert_eq!(again.sink.take_lines(), ["keys 3", "all 3", "catalog 4"]);
     assert!(house.store.load_keys(None, 10).await.unwrap().is_empty());
     assert!(!again.control.refresh().await.unwrap());
 }

@@ -243,6 +243,7 @@ struct Nowhere;
 impl CatalogSink for Nowhere {
     fn publish_catalog(&self, _catalog: Arc<Catalog>) {}
     fn publish_keys(&self, _delta: KeyDelta) {}
+    fn forget_keys_before(&self, _version: u64) {}
 }
 
 async fn upstream(address: &str) -> Finding {

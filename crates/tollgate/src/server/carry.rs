@@ -356,4 +356,8 @@ impl CatalogSink for Carrier {
     fn publish_keys(&self, delta: KeyDelta) {
         self.gateway.publish_keys(delta);
     }
+
+    fn forget_keys_before(&self, version: u64) {
+        self.gateway.forget_keys_before(version);
+    }
 }

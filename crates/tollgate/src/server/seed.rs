@@ -78,7 +78,7 @@ pub async fn quotas(gateway: &Gateway, from: &Sources<'_>) -> anyhow::Result<()>
         let found = match known.get(&used.scope) {
             Some(found) => found.clone(),
             None => {
-                let found = find_current(from.control, &used.scope, now).await?;
+                let found = find_current(&handle, from.control, &used.scope, now)?;
                 known.entry(used.scope.clone()).or_insert(found).clone()
             }
         };
@@ -158,20 +158,18 @@ async fn carry_mixed(
 }
 
 /// Whose quota it is, and its period of this moment; `None` where there is no such quota any more.
-async fn find_current(
+fn find_current(
+    gateway: &GatewayHandle,
     control: &Control,
     scope: &PeriodScope,
     now: Timestamp,
 ) -> anyhow::Result<Option<Current>> {
     let (by, subscription, own) = match scope {
         PeriodScope::Subscription(id) => (By::Subscription, id.clone(), None),
-        PeriodScope::Key(family) => {
-            let key = control.find_published_key(family).await;
-            match key.and_then(|key| Some((key.subscription.clone(), key.quota?))) {
-                Some((id, quota)) => (By::Key, id, Some(quota)),
-                None => return Ok(None),
-            }
-        }
+        PeriodScope::Key(family) => match gateway.find_own_quota(family) {
+            Some((id, quota)) => (By::Key, id, Some(quota)),
+            None => return Ok(None),
+        },
     };
     let catalog = control.catalog();
     let found = catalog.subscriptions.get(&subscription);
