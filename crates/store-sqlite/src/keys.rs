@@ -140,10 +140,13 @@ impl KeyStore for SqliteStore {
         let after = after.cloned();
         self.read(Entity::Key, move |connection, _| {
             let after = after.as_ref().map_or("", KeyId::as_str);
+            let limit = limit.clamp(1, KEYS_LOAD_MAX);
             let mut statement = connection.prepare_cached(sql::keys::LOAD_KEYS)?;
-            statement
-                .query_and_then((after, limit.clamp(1, KEYS_LOAD_MAX)), key_rows::read_key)?
-                .collect()
+            let mut keys = Vec::with_capacity(limit as usize);
+            for key in statement.query_and_then((after, limit), key_rows::read_key)? {
+                keys.push(key?);
+            }
+            Ok(keys)
         })
         .await
     }

@@ -28,7 +28,7 @@ use crate::{ControlError, ControlResult, pepper};
 /// How often a change is decided anew when another process got in between.
 const ATTEMPTS: usize = 8;
 /// Keys are loaded in pages of so many.
-const KEYS_PAGE: u32 = 5_000;
+const KEYS_PAGE: u32 = 1_000;
 
 /// Keeps and publishes what gateways decide from. Clones share everything.
 #[derive(Clone)]
@@ -324,12 +324,14 @@ impl Control {
         while let Some(last) = page.last() {
             let after = last.id.clone();
             let publish = async {
-                let (keys, others): (Vec<_>, Vec<_>) = page
-                    .into_iter()
-                    .partition(|key| catalog.subscriptions.contains_key(&key.subscription));
-                orphaned.extend(others.into_iter().map(|key| key.subscription));
-                let put = |key| KeyChange::Put(Arc::new(key));
-                let changes = keys.into_iter().map(put).collect();
+                let mut changes = Vec::with_capacity(page.len());
+                for key in page {
+                    if catalog.subscriptions.contains_key(&key.subscription) {
+                        changes.push(KeyChange::Put(Arc::new(key)));
+                    } else {
+                        orphaned.insert(key.subscription);
+                    }
+                }
                 self.inner.sink.publish_keys(KeyDelta { version, changes });
             };
             // The store reads on while these are published.
