@@ -1,9 +1,14 @@
 //! What the operating system asks of the process: the first SIGTERM or SIGINT drains, the second
-//! aborts, SIGHUP reloads.
+//! aborts, SIGHUP reloads. SIGXFSZ, which would end it at the first write beyond a limit on file
+//! sizes, is caught: that write then fails like one to a full disk.
 
 use std::io;
 
 use tokio::signal::unix::{self, SignalKind};
+
+/// A file has reached the largest size that the process may write (`signal(7)`, all of Linux but
+/// MIPS).
+const SIGXFSZ: i32 = 25;
 
 /// What is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +27,8 @@ pub struct Signals {
     terminate: unix::Signal,
     interrupt: unix::Signal,
     hangup: unix::Signal,
+    /// Never waited for.
+    _file_size: unix::Signal,
     asked_to_drain: bool,
 }
 
@@ -35,6 +42,7 @@ impl Signals {
             terminate: unix::signal(SignalKind::terminate())?,
             interrupt: unix::signal(SignalKind::interrupt())?,
             hangup: unix::signal(SignalKind::hangup())?,
+            _file_size: unix::signal(SignalKind::from_raw(SIGXFSZ))?,
             asked_to_drain: false,
         })
     }

@@ -234,6 +234,21 @@ async fn a_sync_that_fails_once_loses_nothing_and_is_told() -> anyhow::Result<()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_that_may_write_no_file_to_its_end_says_what_to_do() -> anyhow::Result<()> {
+    let limit = ["sh", "-c", "ulimit -f 8; exec \"$@\"", "sh"];
+    let started = start("quota = { units = 1, every = \"month\" }", |setup| {
+        setup.through(&limit)
+    });
+    let refused = started.await.err().context("it serves")?;
+    let said = format!("{refused:#}");
+    ensure!(
+        said.contains("nothing was started") && said.contains("ulimit -f"),
+        "{said}"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_descriptors_nothing_panics_and_it_recovers() -> anyhow::Result<()> {
     let plan = "quota = { units = 100000, every = \"month\", on_exceeded = \"block\" }";
     let limit = ["sh", "-c", "ulimit -n 256; exec \"$@\"", "sh"];

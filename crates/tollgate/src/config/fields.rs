@@ -134,7 +134,7 @@ pub const FIELDS: &[Field] = &[
         "ship_every",
         Kind::Duration,
         "\"5s\"",
-        "Longest wait before events go to a platform elsewhere; within one process it is 250 ms.",
+        "Not used yet: longest wait before events go to a platform elsewhere. Within one process it is 250 ms.",
     ),
     field(
         "journal",
@@ -169,14 +169,14 @@ pub const FIELDS: &[Field] = &[
         "platform",
         Kind::Url(&["http://", "https://"]),
         "\"http://127.0.0.1:8081\"",
-        "Where a gateway finds its platform, when that is another process.",
+        "Not used yet: where a gateway finds its platform, when that is another process.",
     ),
     field(
         "fleet",
         "token",
         Kind::Secret,
         "\"\"",
-        "The secret by which gateways join.",
+        "Not used yet: the secret by which gateways join.",
     ),
     field(
         "fleet",

@@ -235,8 +235,10 @@ pub async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
     Ok(match &config.store {
         StorePlace::Sqlite(file) => {
             let options = tollgate_store_sqlite::Options::default();
-            let store = SqliteStore::open(file, &options)
-                .with_context(|| format!("the store {} cannot be opened", file.display()))?;
+            let store = SqliteStore::open(file, &options).map_err(|error| {
+                let what = format!("the store {} {}", file.display(), what_to_do(error.kind));
+                anyhow::Error::new(error).context(what)
+            })?;
             Arc::new(store)
         }
         StorePlace::Postgres(url) => {
@@ -245,6 +247,21 @@ pub async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
             Arc::new(store.context("the store cannot be opened")?)
         }
     })
+}
+
+/// What a store in a file that cannot be opened means for whoever started this.
+fn what_to_do(kind: StoreErrorKind) -> &'static str {
+    match kind {
+        StoreErrorKind::Unavailable => {
+            "cannot be opened, so nothing was started: end whatever else writes to it (a database \
+             shell, a copy under way), and check that this user may write to the file and its \
+             folder, that the disk has room, and that no limit on file sizes (ulimit -f) is reached"
+        }
+        _ => {
+            "cannot be used, so nothing was started and nothing in it was changed: put a good copy \
+             of it in its place, or start the version of Tollgate that last served from it"
+        }
+    }
 }
 
 /// The journal's options as configured.
